@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forwardtest
+
+import (
+	"encoding/hex"
+
+	"github.com/fairlead/fairlead/lb"
+	"github.com/fairlead/fairlead/lb/forward"
+	"github.com/fairlead/fairlead/lb/packet/packettest"
+)
+
+// Frames that were written by another program than this module's: checksums,
+// SipHash-1-3, flow hash, wire ids and table hashes were computed anew in
+// Python from the specification. They pin the wire format.
+const (
+	handEncapV4 = "0200000000010200000000fe08004500006c000040004011267f0a0000010a000002fb761d2f005800000840" +
+		"080000000000ff1d810701008cd1f6293d88000000000000000000000000ab2d69d4404b1a67450000280000" +
+		"00003f068f94c6336407c00002019c400050000003e8000000005002faf0283d0000"
+	handEncapV6 = "0200000000010200000000fe080045000080000040004011266b0a0000010a000002dc551d2f006c00000840" +
+		"86dd00000000ff1d81070100c197997701b90000000000000000000000000e5a2c357f05f1ad600000000014" +
+		"063f20010db800010000000000000000000720010db80000000000000000000000019c400050000003e80000" +
+		"00005002faf0b8fe0000"
+	handOuterV6 = "0200000000010200000000fe86dd6000000000581140fd000000000000000000000000000001fd0000000000" +
+		"00000000000000000004fb761d2f005800000840080000000000ff1d8107010002a30d8cbc8a000000000000" +
+		"00000000000033378e3f1f90e8eb45000028000000003f068f94c6336407c00002019c400050000003e80000" +
+		"00005002faf0283d0000"
+	handDeliver = "0200000000010200000000fe0800450000210000000040114590c63364070a0101019c401f90000dbede7175" +
+		"657279"
+	handSteerIn = "0200000000010200000000fe08004500006c000040004011267f0a0000020a000001c1231d2f005800000840" +
+		"080000000000ff1d8107010112340c784c8bf6293d88e479378d00000000d5aecd0c150d1dee450000280000" +
+		"00003f068f94c6336407c00002019c400050000003e8000000005002faf0283d0000"
+	handSteerOut = "0200000000010200000000fe08004500006c000040004011267e0a0000010a000003c1231d2f005800000840" +
+		"080000000000ff1d8107010212340c784c8bf6293d88e479378d000000002c2b0b455dcf1632450000280000" +
+		"00003f068f94c6336407c00002019c400050000003e8000000005002faf0283d0000"
+	handReplyIn = "0200000000010200000000fe08004500002c00000000400645900a010101c63364071f909c40fffffff00000" +
+		"03e96012faf0a83e0000020405b4"
+	handReplyOut = "0200000000010200000000fe08004500002c0000000040068e90c0000201c633640700509c40fffffff00000" +
+		"03e96012faf010d700000204055c"
+	handRST = "0200000000fe0200000000010800450000280000400040064e94c0000201c633640700509c40000000000000" +
+		"03e950140000231b0000"
+	handUnreachableV4 = "0200000000fe0200000000010800450000380000400040014e89c0000201c633640703033940000000004500" +
+		"00210000000040118e90c6336407c00002019c400035000d273a"
+	handUnreachableV6 = "0200000000fe02000000000186dd6000000000383a4020010db800000000000000000000000120010db80001" +
+		"00000000000000000007010481c70000000060000000000d114020010db80001000000000000000000072001" +
+		"0db80000000000000000000000019c400035000db7fb"
+	handEcho = "0200000000fe0200000000010800450000200000000040018ea1c0000201c633640700000efa123400017069" +
+		"6e67"
+)
+
+func unhex(s string) raw {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// handVectors have one packet of each kind of output.
+func handVectors() []Vector {
+	ping := packettest.Ping("198.51.100.7", "192.0.2.1")
+	return []Vector{
+		vector("by hand/encap", tables(svc(lb.TCP, webV4, b1), svc(lb.TCP, webV6, b1v6)),
+			in(synV4(), forward.EncapHome, unhex(handEncapV4)),
+			in(synV6(), forward.EncapHome, unhex(handEncapV6))),
+		vector("by hand/encap in v6", tables(svc(lb.TCP, webV4, d1)),
+			in(synV4(), forward.EncapHome, unhex(handOuterV6))),
+		vector("by hand/deliver", tables(svc(lb.UDP, dnsV4, a1)),
+			in(queryV4(), forward.New, unhex(handDeliver))),
+		vector("by hand/steer", tables(svc(lb.TCP, webV4, a1, b1, c1)),
+			in(unhex(handSteerIn), forward.SteerPast, unhex(handSteerOut))),
+		vector("by hand/reply", tables(svc(lb.TCP, webV4, a1)),
+			in(synV4(), forward.New, delivered(synV4(), a1)),
+			out(unhex(handReplyIn), forward.Translated, unhex(handReplyOut))),
+		vector("by hand/answers", tables(svc(lb.TCP, webV4), svc(lb.UDP, dnsV4), svc(lb.UDP, dnsV6)),
+			in(synV4(), forward.Refused, unhex(handRST)),
+			in(queryV4(), forward.Refused, unhex(handUnreachableV4)),
+			in(queryV6(), forward.Refused, unhex(handUnreachableV6)),
+			in(ping, forward.Echo, unhex(handEcho))),
+	}
+}

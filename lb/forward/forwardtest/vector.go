@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package forwardtest holds the vectors that say what a datapath has to do with
+// a packet, and runs them. The same list goes through lb/forward and through
+// the BPF programs. The wanted packets are built with packettest, not by the
+// code under test.
+package forwardtest
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/fairlead/fairlead/lb"
+	"github.com/fairlead/fairlead/lb/dataplane"
+	"github.com/fairlead/fairlead/lb/flow"
+	"github.com/fairlead/fairlead/lb/forward"
+	"github.com/fairlead/fairlead/lb/packet"
+	"github.com/fairlead/fairlead/lb/packet/packettest"
+)
+
+// Vector is a story: a node is configured, then packets come.
+type Vector struct {
+	Name     string
+	Settings forward.Settings
+	// Tables are synced one after the other before the first step, so that
+	// slots have a past.
+	Tables []*lb.Table
+	// Break, if set, spoils the maps after that.
+	Break func(dataplane.Maps) error
+	// Redirects are registered before the first step.
+	Redirects []Redirect
+	Steps     []Step
+
+	dump *string // wanted at the end; nil: what the golden file has
+}
+
+// Step is one packet.
+type Step struct {
+	Table  *lb.Table // synced before the packet; nil: nothing changes
+	Egress bool      // on its way out of a device, not in
+	Tick   uint32
+	Packet []byte
+	Reason forward.Reason
+	Want   []byte // nil for pass and drop
+}
+
+// Redirect is a registered stray.
+type Redirect struct {
+	Client  string // "address:port"
+	Service lb.ServiceKey
+	Node    string // the owner
+	Until   uint32
+}
+
+// Limits are those that every vector fits in.
+var Limits = dataplane.Limits{Nodes: 16, Backends: 64, Services: 32, Lines: 4096}
+
+// PastTicks is how long slots keep their past in the vectors.
+const PastTicks = 100_000
+
+// Datapath is what a vector runs through: fresh, with the vector's Settings
+// and Limits at least.
+type Datapath interface {
+	Maps() dataplane.Maps
+	// Forward gives the packet to the ingress or the egress path. Frames
+	// without a whole IP header may be refused with ok false.
+	Forward(egress bool, frame []byte, tick uint32) (reason forward.Reason, out []byte, ok bool)
+	// Records are the flow table's by index. Ticks in it are those given to Forward.
+	Records() []flow.Record
+	SetRecord(index int, r flow.Record)
+}
+
+// Twin is the Datapath of lb/forward.
+type Twin struct {
+	Forwarder *forward.Forwarder
+	tables    *forward.Tables
+}
+
+// NewTwin makes a fresh one.
+func NewTwin(t testing.TB, s forward.Settings) *Twin {
+	t.Helper()
+	tables := forward.NewTables(Limits)
+	f, err := forward.NewForwarder(s, tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Twin{Forwarder: f, tables: tables}
+}
+
+// Maps implements Datapath.
+func (w *Twin) Maps() dataplane.Maps { return w.tables }
+
+// Records implements Datapath.
+func (w *Twin) Records() []flow.Record { return w.Forwarder.Flows().Records() }
+
+// SetRecord implements Datapath.
+func (w *Twin) SetRecord(index int, r flow.Record) { w.Forwarder.Flows().Records()[index] = r }
+
+// Forward implements Datapath.
+func (w *Twin) Forward(egress bool, frame []byte, tick uint32) (forward.Reason, []byte, bool) {
+	way := w.Forwarder.Ingress
+	if egress {
+		way = w.Forwarder.Egress
+	}
+	reason, out := way(frame, tick, nil)
+	return reason, out, true
+}
+
+// Run takes the vector through d and reports every difference, at last in the
+// flow table.
+func (v Vector) Run(t testing.TB, d Datapath) {
+	t.Helper()
+	if got, want := v.Records(t, d), v.WantRecords(); got != want {
+		t.Errorf("flow table:\n%swant:\n%s", got, want)
+	}
+}
+
+// Records is Run but for the comparison of the flow table, whose Dump it returns.
+func (v Vector) Records(t testing.TB, d Datapath) string {
+	t.Helper()
+	var tick uint32
+	if len(v.Steps) > 0 {
+		tick = v.Steps[0].Tick
+	}
+	plane := v.setUp(t, d, &tick)
+	for i, s := range v.Steps {
+		tick = s.Tick
+		if s.Table != nil {
+			if err := plane.Sync(s.Table); err != nil {
+				t.Fatalf("step %d: %v", i, err)
+			}
+		}
+		s.run(t, i, d)
+	}
+	return Dump(d.Records(), v.names(), tick)
+}
+
+func (s Step) run(t testing.TB, i int, d Datapath) {
+	t.Helper()
+	given := slices.Clone(s.Packet)
+	reason, out, ok := d.Forward(s.Egress, given, s.Tick)
+	if !ok {
+		if p := new(packet.Packet); p.Parse(s.Packet) {
+			t.Fatalf("step %d: refused", i)
+		}
+		return
+	}
+	if reason != s.Reason {
+		t.Fatalf("step %d: %s, want %s", i, reason, s.Reason)
+	}
+	if got, want := comparable(reason, out), comparable(reason, s.Want); !bytes.Equal(got, want) {
+		packettest.Equal(t, got, want)
+		t.Fatalf("step %d: %s, but the wrong packet", i, reason)
+	}
+}
+
+// comparable is the part of a frame that every datapath agrees on: the MAC
+// addresses of what goes to another node are its next hop's.
+func comparable(reason forward.Reason, frame []byte) []byte {
+	switch reason.Verdict() {
+	case forward.Encap, forward.Steer:
+		if len(frame) > 12 {
+			return frame[12:]
+		}
+	}
+	return frame
+}
+
+func (v Vector) setUp(t testing.TB, d Datapath, tick *uint32) *dataplane.Dataplane {
+	t.Helper()
+	plane := syncAll(t, d.Maps(), v.Tables, tick)
+	if v.Break != nil {
+		if err := v.Break(d.Maps()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(v.Redirects) == 0 {
+		return plane
+	}
+	// The twin chooses the places; SetRecord carries them over.
+	twin := NewTwin(t, v.Settings)
+	syncAll(t, twin.Maps(), v.Tables, tick)
+	for _, r := range v.Redirects {
+		v.register(t, twin.Forwarder.Flows(), plane, d.Maps(), r, *tick)
+	}
+	for i, r := range twin.Records() {
+		if r.Kind != flow.Free {
+			d.SetRecord(i, r)
+		}
+	}
+	return plane
+}
+
+func syncAll(t testing.TB, maps dataplane.Maps, tables []*lb.Table, tick *uint32) *dataplane.Dataplane {
+	t.Helper()
+	plane, err := dataplane.New(maps, dataplane.Options{PastTicks: PastTicks, Now: func() uint32 { return *tick }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		if err := plane.Sync(table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return plane
+}
+
+func (v Vector) register(t testing.TB, flows *flow.Table, plane *dataplane.Dataplane, maps dataplane.Maps, r Redirect, tick uint32) {
+	t.Helper()
+	id, ok := plane.ServiceID(r.Service)
+	if !ok {
+		t.Fatalf("redirect: service %s is not there", r.Service)
+	}
+	node, err := NodeID(maps, r.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := netip.MustParseAddrPort(r.Client)
+	key := flow.Key{
+		Client: client.Addr().As16(), Port: client.Port(), Proto: uint8(r.Service.Proto),
+		Service: id, ServiceTag: r.Service.Tag(),
+	}
+	record := flow.Record{Node: node, Until: r.Until, Slot: flow.SlotUnknown, State: flow.Established}
+	if flows.PutRedirect(&key, record, tick) != flow.Inserted {
+		t.Fatal("redirect: no place")
+	}
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead/fairlead/lb"
+	"github.com/fairlead/fairlead/lb/dataplane"
+)
+
+// Load implements dataplane.Maps. The State is the caller's.
+func (t *Tables) Load() (dataplane.State, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	s := dataplane.State{
+		Nodes:        map[lb.NodeID]dataplane.NodeEntry{},
+		Backends:     map[lb.BackendID]dataplane.BackendEntry{},
+		Endpoints:    maps.Clone(t.endpoints),
+		Services:     map[lb.ServiceID]dataplane.ServiceEntry{},
+		Tables:       map[dataplane.TableRef]dataplane.LookupTable{},
+		SourceRanges: map[dataplane.SourceRangeKey]bool{},
+		VIPs:         map[netip.Addr]bool{},
+	}
+	for id, n := range t.nodes {
+		if n.version != 0 {
+			s.Nodes[lb.NodeID(id)] = n.entry
+		}
+	}
+	for id, b := range t.backends {
+		if b.tag != 0 {
+			addr := netip.AddrPortFrom(netip.AddrFrom16(b.addr).Unmap(), b.port)
+			s.Backends[lb.BackendID(id)] = dataplane.BackendEntry{Addr: addr, Node: b.node}
+		}
+	}
+	for addr := range t.vips {
+		s.VIPs[netip.AddrFrom16(addr).Unmap()] = true
+	}
+	t.loadServices(&s)
+	return s, nil
+}
+
+func (t *Tables) loadServices(s *dataplane.State) {
+	for id, svc := range t.services {
+		if svc.tag == 0 {
+			continue
+		}
+		s.Services[lb.ServiceID(id)] = svc.entry
+		if r := svc.region; r != nil && !r.stale {
+			s.Tables[r.ref] = dataplane.LookupTable{
+				Slots: slices.Clone(r.table.Slots), Past: slices.Clone(r.table.Past), List: slices.Clone(r.table.List),
+			}
+		}
+	}
+	for id, r := range t.ranges {
+		for key := range r.prefixes {
+			s.SourceRanges[dataplane.SourceRangeKey{Service: id, Prefix: key.prefix()}] = true
+		}
+	}
+}
+
+func (k rangeKey) prefix() netip.Prefix {
+	addr, bits := netip.AddrFrom16(k.addr), int(k.bits)
+	if addr.Is4In6() && bits >= 96 {
+		return netip.PrefixFrom(addr.Unmap(), bits-96)
+	}
+	return netip.PrefixFrom(addr, bits)
+}
