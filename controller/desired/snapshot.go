@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package desired says what a node has to do, from what the operator wrote. It
+// is the pure middle of roads A and B: a Snapshot goes in, an lb.Table and
+// settings, or all problems at once, come out. So far it reads the standalone
+// configuration file.
+package desired
+
+import (
+	"cmp"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/fairlead/fairlead/lb"
+)
+
+// Snapshot is one state of the configuration, complete and valid. Whoever has
+// one only reads it.
+type Snapshot struct {
+	// Revision names the text that the Snapshot was read from.
+	Revision string
+	Settings Settings
+	Nodes    []lb.Node
+	Services []Service
+}
+
+// Settings are what concerns this node alone.
+type Settings struct {
+	Node       string
+	Interfaces []string
+	XDPMode    string // auto, native, generic or off
+	PinPath    string
+	Socket     string
+	GenevePort uint16
+	Addrs      []netip.Addr // this node's InternalIPs
+	// Keys authenticate the wire: the first one is sent, all are accepted.
+	Keys [][16]byte
+	// Past is how long slots remember earlier backends.
+	Past   time.Duration
+	Limits Limits
+}
+
+// Limits are the sizes of the maps, fixed when these are first made.
+type Limits struct {
+	Flows       int // a power of two
+	Services    int // service ports: one for each VIP, port and protocol
+	Backends    int // one for each address and port
+	TableMemory int // bytes for all lookup tables
+}
+
+// Service is a service with all its VIPs and ports.
+type Service struct {
+	Name         string
+	VIPs         []netip.Addr
+	Policy       lb.Policy
+	Affinity     time.Duration // 0: off
+	SourceRanges []netip.Prefix
+	TableSize    int
+	Ports        []Port
+}
+
+// Port is one port of all VIPs of a service.
+type Port struct {
+	Name     string // may be empty
+	Port     uint16
+	Proto    lb.Proto
+	Backends []lb.Backend // of every family
+}
+
+// Table returns the services as the datapath is to have them: one for each VIP
+// and port, with the backends and source ranges of the VIP's family.
+func (s *Snapshot) Table() (*lb.Table, error) {
+	var services []lb.Service
+	for _, service := range s.Services {
+		for _, port := range service.Ports {
+			for _, vip := range service.VIPs {
+				services = append(services, service.at(vip, port))
+			}
+		}
+	}
+	return lb.NewTable(s.Settings.Node, s.Nodes, services)
+}
+
+func (s Service) at(vip netip.Addr, port Port) lb.Service {
+	one := lb.Service{
+		Key:       lb.ServiceKey{VIP: vip, Port: port.Port, Proto: port.Proto},
+		Name:      s.Name + ":" + cmp.Or(port.Name, strconv.Itoa(int(port.Port))),
+		Policy:    s.Policy,
+		Affinity:  s.Affinity,
+		TableSize: s.TableSize,
+	}
+	for _, b := range port.Backends {
+		if b.Addr.Addr().Is4() == vip.Is4() {
+			one.Backends = append(one.Backends, b)
+		}
+	}
+	for _, p := range s.SourceRanges {
+		if p.Addr().Is4() == vip.Is4() {
+			one.SourceRanges = append(one.SourceRanges, p)
+		}
+	}
+	return one
+}
