@@ -1,0 +1,165 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Fairlead in the kernel: road C. XDP decides as early as a packet can be
+ * seen; TC does what needs an skb, or everything where there is no XDP. The
+ * decision itself is in decide.h, the same for both.
+ */
+#include "answer.h"
+#include "forward_xdp.h"
+#include "reply.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Bytes that headers can take: VLAN-free Ethernet, our encapsulation, IP and TCP with options. */
+#define LB_HEADERS_MAX 256
+
+SEC("xdp")
+int lb_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *data_end = (void *)(long)ctx->data_end;
+	struct lb_pkt pkt = {};
+	enum lb_reason reason;
+
+	reason = decide(&pkt, data, data_end, data_end - data);
+	return xdp_forward(ctx, &pkt, reason);
+}
+
+/* Makes the headers readable in place. */
+static __always_inline void tc_pull_headers(struct __sk_buff *skb)
+{
+	__u32 linear = skb->data_end - skb->data;
+	__u32 want = skb->len < LB_HEADERS_MAX ? skb->len : LB_HEADERS_MAX;
+
+	if (linear < want)
+		bpf_skb_pull_data(skb, want);
+}
+
+static __always_inline int tc_forward(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
+{
+	switch (reason_verdict(reason)) {
+	case LB_DROP:
+		return tc_drop(pkt, reason);
+	case LB_ENCAP:
+		return tc_encap(skb, pkt, reason);
+	case LB_STEER:
+		return tc_steer(skb, pkt, reason);
+	case LB_DELIVER:
+		return tc_deliver(skb, pkt, reason);
+	case LB_ANSWER:
+		return tc_answer(skb, pkt, reason);
+	default:
+		count(pkt, reason);
+		return LB_TCX_NEXT;
+	}
+}
+
+static __always_inline enum lb_reason tc_decide(struct __sk_buff *skb, struct lb_pkt *pkt)
+{
+	tc_pull_headers(skb);
+	return decide(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+}
+
+/* The whole datapath, where no XDP program stands in front. */
+SEC("tcx/ingress")
+int lb_tc_in(struct __sk_buff *skb)
+{
+	struct lb_pkt pkt = {};
+	enum lb_reason reason = tc_decide(skb, &pkt);
+
+	return tc_forward(skb, &pkt, reason);
+}
+
+/* Copies what XDP left in front of the packet; NONE if that is nothing. */
+static __always_inline enum lb_reason meta_take(struct __sk_buff *skb, struct lb_meta *taken)
+{
+	struct lb_meta *meta = (void *)(long)skb->data_meta;
+
+	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != LB_META_MAGIC)
+		return LB_R_NONE;
+	__builtin_memcpy(taken, meta, sizeof(*taken));
+	return taken->reason;
+}
+
+/* Parses again what XDP parsed, and takes its decision over. */
+static __always_inline enum lb_reason tc_take_over(struct __sk_buff *skb, struct lb_pkt *pkt,
+						   const struct lb_meta *meta)
+{
+	tc_pull_headers(skb);
+	if (parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
+		return LB_R_ERROR;
+	pkt->service = meta->service;
+	pkt->backend = meta->backend;
+	pkt->node = meta->node;
+	pkt->position = meta->position;
+	pkt->pod_port = meta->detail;
+	if (reason_verdict(meta->reason) == LB_ENCAP) {
+		pkt->table_hash = meta->detail;
+		__builtin_memcpy(pkt->tags, meta->tags, sizeof(pkt->tags));
+	}
+	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
+	return meta->reason;
+}
+
+/* Executes what XDP decided; what XDP passed is not ours. */
+SEC("tcx/ingress")
+int lb_tc_after_xdp(struct __sk_buff *skb)
+{
+	struct lb_pkt pkt = {};
+	struct lb_meta meta;
+	enum lb_reason reason;
+
+	if (meta_take(skb, &meta) != LB_R_NONE) {
+		reason = tc_take_over(skb, &pkt, &meta);
+	} else {
+		if (!metadata_missing)
+			return LB_TCX_NEXT;
+		reason = tc_decide(skb, &pkt);
+	}
+	return tc_forward(skb, &pkt, reason);
+}
+
+/* Everything that leaves by a device of ours. What came in by it was counted there. */
+SEC("tcx/egress")
+int lb_tc_out(struct __sk_buff *skb)
+{
+	struct lb_service *service = NULL;
+	struct lb_flow *flow = NULL;
+	struct lb_pkt pkt = {};
+	enum lb_reason reason;
+	__be16 client_port = 0;
+
+	if (skb->ingress_ifindex == skb->ifindex)
+		return LB_TCX_NEXT;
+	tc_pull_headers(skb);
+	reason = parse(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+	if (reason == LB_R_NONE && !pkt.tunnelled)
+		reason = reply_lookup(&pkt, &flow, &client_port, &service);
+	else
+		reason = LB_R_NOT_REPLY;
+	if (reason == LB_R_TRANSLATED && service) {
+		pkt.service = flow->service;
+		reason = reply_translate(skb, &pkt, service, client_port);
+	}
+	count(&pkt, reason);
+	return reason == LB_R_ERROR ? LB_TCX_DROP : LB_TCX_NEXT;
+}
+
+/* The types that Go shares stay in the debug data only if something has them. */
+struct lb_shared_types {
+	enum lb_version version;
+	enum lb_limit limit;
+	enum lb_timeout timeout;
+	enum lb_geneve geneve;
+	enum lb_position position;
+	enum lb_verdict verdict;
+	enum lb_reason reason;
+	enum lb_service_flag service_flag;
+	enum lb_endpoint_flag endpoint_flag;
+	enum lb_flow_kind flow_kind;
+	enum lb_flow_state flow_state;
+	enum lb_flow_flag flow_flag;
+	enum lb_meta_magic meta_magic;
+	struct lb_meta meta;
+	struct lb_option option;
+} *shared_types;

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Services: which one a packet is for, whether it may, and its slot. */
+#ifndef FAIRLEAD_SERVICE_H
+#define FAIRLEAD_SERVICE_H
+
+#include "flow.h"
+
+#define LB_ICMP_ECHO 8
+#define LB_ICMPV6_ECHO 128
+
+/* The bits of lb_service.table. */
+static __always_inline __u32 table_line(__u64 table)
+{
+	return table & 0xffffff;
+}
+
+static __always_inline __u32 table_size(__u64 table)
+{
+	return table >> 24 & (LB_SIZES_MAX - 1);
+}
+
+static __always_inline int table_in_transition(__u64 table)
+{
+	return table >> 29 & 1;
+}
+
+static __always_inline __u32 table_generation(__u64 table)
+{
+	return table >> 30 & 0x3ffff;
+}
+
+static __always_inline __be16 table_hash(__u64 table)
+{
+	return bpf_htons(table >> 48);
+}
+
+static __always_inline __u32 *service_find(const struct lb_pkt *pkt, __be16 port, __u8 proto)
+{
+	struct lb_service_key key __attribute__((aligned(8))) = {
+		.port = port,
+		.proto = proto,
+	};
+
+	__builtin_memcpy(key.vip, pkt->dst, sizeof(key.vip));
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+/* Why a packet that matches no service port is not served: NOT_VIP unless the
+ * address is ours.
+ */
+static __always_inline enum lb_reason vip_reason(const struct lb_pkt *pkt)
+{
+	if (!service_find(pkt, 0, 0))
+		return LB_R_NOT_VIP;
+	if (pkt->malformed)
+		return LB_R_MALFORMED;
+	if (pkt->fragment)
+		return LB_R_FRAGMENT;
+	if (pkt->proto == (pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+		return pkt->icmp_type == (pkt->family == 4 ? LB_ICMP_ECHO : LB_ICMPV6_ECHO) ? LB_R_ECHO :
+											      LB_R_ICMP;
+	if (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP)
+		return LB_R_PROTO;
+	return LB_R_UNKNOWN_PORT;
+}
+
+static __always_inline enum lb_reason service_lookup(struct lb_pkt *pkt, struct lb_service **service)
+{
+	__u32 *id = NULL;
+
+	if ((pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP) && !pkt->malformed && !pkt->fragment)
+		id = service_find(pkt, pkt->dport, pkt->proto);
+	if (!id)
+		return pkt->tunnelled ? LB_R_UNKNOWN_SERVICE : vip_reason(pkt);
+	pkt->service = *id;
+	*service = bpf_map_lookup_elem(&service_records, &pkt->service);
+	return *service ? LB_R_NONE : LB_R_ERROR;
+}
+
+static __always_inline enum lb_reason source_range(const struct lb_pkt *pkt, const struct lb_service *service)
+{
+	struct lb_range_key key __attribute__((aligned(8))) = {
+		.prefixlen = 32 + 128,
+		.service = pkt->service,
+	};
+
+	if (!(service->flags & LB_SERVICE_RANGES))
+		return LB_R_NONE;
+	__builtin_memcpy(key.addr, pkt->src, sizeof(key.addr));
+	return bpf_map_lookup_elem(&source_ranges, &key) ? LB_R_NONE : LB_R_SOURCE_RANGE;
+}
+
+/* With affinity a client's flows share a slot. */
+static __always_inline __u64 slot_hash(const struct lb_pkt *pkt, const struct lb_service *service)
+{
+	return service->affinity_ticks ? flow_hash(pkt->src, 0) : pkt->hash;
+}
+
+static __always_inline __u32 slot_of(__u64 hash, __u64 table)
+{
+	return (hash >> 32) * table_slots[table_size(table)] >> 32;
+}
+
+static __always_inline struct lb_line *line_at(__u64 table, __u32 line)
+{
+	__u32 index = table_line(table) + line;
+
+	return bpf_map_lookup_elem(&lookup_tables, &index);
+}
+
+/* Hides from the compiler what it knows of n, so that it keeps the bound that
+ * the verifier wants to see.
+ */
+static __always_inline __u32 opaque(__u32 n)
+{
+	asm volatile("" : "+r"(n));
+	return n;
+}
+
+/* The first two half words, and the first word, are the generation. */
+static __always_inline __u16 line_slot(struct lb_line *line, __u32 place)
+{
+	return ((volatile __u16 *)line)[opaque(place) & (LB_LINE_SIZE / 2 - 1)];
+}
+
+static __always_inline __u32 line_backend(struct lb_line *line, __u32 place)
+{
+	return ((volatile __u32 *)line)[opaque(place) & (LB_LINE_SIZE / 4 - 1)];
+}
+
+/* Is the line still the table's? To be asked after the line was read: a writer
+ * changes the generation before anything else.
+ */
+static __always_inline int line_is_current(const struct lb_line *line, __u64 table)
+{
+	barrier();
+	return *(volatile __u32 *)&line->generation == table_generation(table);
+}
+
+/* The backend at a place of the table's list; NULL when the region went to
+ * another table meanwhile.
+ */
+static __always_inline struct lb_backend *listed_backend(__u64 table, __u32 list, __u32 place, __u32 *id)
+{
+	struct lb_line *line = line_at(table, list + place / LB_LINE_BACKENDS);
+
+	if (!line)
+		return NULL;
+	*id = line_backend(line, 1 + place % LB_LINE_BACKENDS);
+	if (!line_is_current(line, table))
+		return NULL;
+	return bpf_map_lookup_elem(&backends, id);
+}
+
+/* Fills in the wire ids of the slot's past. */
+LB_GLOBAL int slot_past(struct lb_pkt *pkt, __u64 table, __u32 slot)
+{
+	__u32 list = table_transition_lines[table_size(table)];
+	struct lb_line *line = line_at(table, slot / LB_LINE_TRANSITION_SLOTS);
+	__u32 place = 2 + slot % LB_LINE_TRANSITION_SLOTS * 4; /* in half words */
+
+	if (!line || !pkt)
+		return 0;
+	for (__u32 i = 1; i <= LB_PAST_MAX; i++) {
+		__u32 index = line_slot(line, place + i);
+		struct lb_backend *backend;
+		__u32 id;
+
+		if (index == LB_NO_BACKEND || !line_is_current(line, table))
+			return 0;
+		backend = listed_backend(table, list, index, &id);
+		if (!backend)
+			return 0;
+		pkt->tags[i] = bpf_htonl(backend->tag);
+	}
+	return 0;
+}
+
+/* Chooses the packet's home, and its past where the slot has one. */
+static __always_inline enum lb_reason slot_select(struct lb_pkt *pkt, const struct lb_service *service)
+{
+	__u64 table = *(volatile __u64 *)&service->table;
+	struct lb_backend *backend;
+	struct lb_line *line;
+	__u32 slot, place, index, list;
+
+	if (!table_size(table))
+		return service->flags & LB_SERVICE_ELSEWHERE ? LB_R_NO_LOCAL_BACKENDS : LB_R_REFUSED;
+	slot = slot_of(slot_hash(pkt, service), table);
+	if (table_in_transition(table)) {
+		line = line_at(table, slot / LB_LINE_TRANSITION_SLOTS);
+		place = 2 + slot % LB_LINE_TRANSITION_SLOTS * 4;
+		list = table_transition_lines[table_size(table)];
+		slot_past(pkt, table, slot);
+	} else {
+		line = line_at(table, slot / LB_LINE_SLOTS);
+		place = 2 + slot % LB_LINE_SLOTS;
+		list = table_lines[table_size(table)];
+	}
+	if (!line)
+		return LB_R_STALE_TABLE;
+	index = line_slot(line, place);
+	if (!line_is_current(line, table))
+		return LB_R_STALE_TABLE;
+	backend = listed_backend(table, list, index, &pkt->backend);
+	if (!backend)
+		return LB_R_STALE_TABLE;
+	pkt->table_hash = table_hash(table);
+	pkt->tags[0] = bpf_htonl(backend->tag);
+	pkt->node = backend->node;
+	return LB_R_NONE;
+}
+
+#endif
