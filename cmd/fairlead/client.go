@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/fairlead/fairlead/controller/desired"
+)
+
+// headTimeout is how long the agent may take to begin an answer.
+const headTimeout = 30 * time.Second
+
+// clientFlags are common to the commands that ask a running agent.
+type clientFlags struct {
+	socket string
+	json   bool
+}
+
+func (f *clientFlags) register(env *env, flags *flag.FlagSet) {
+	flags.StringVar(&f.socket, "socket", cmp.Or(env.getenv("FAIRLEAD_SOCKET"), desired.DefaultSocket),
+		"the agent's unix socket `PATH`; FAIRLEAD_SOCKET changes the default")
+	flags.Func("o", "output `FORMAT` table or json (default table)", func(s string) error {
+		if s != "table" && s != "json" {
+			return fmt.Errorf("want table or json")
+		}
+		f.json = s == "json"
+		return nil
+	})
+}
+
+// ask gets a path from the agent. The caller closes the body.
+func ask(ctx context.Context, socket, path string, query url.Values) (io.ReadCloser, error) {
+	transport := &http.Transport{
+		DisableKeepAlives:     true,
+		ResponseHeaderTimeout: headTimeout,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}
+	target := url.URL{Scheme: "http", Host: "agent", Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4096)) // as much as there is
+	return nil, fmt.Errorf("the agent says: %s", strings.TrimSpace(string(text)))
+}

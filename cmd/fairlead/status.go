@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"text/tabwriter"
+	"time"
+)
+
+func runStatus(ctx context.Context, env *env, args []string) error {
+	var f clientFlags
+	flags := newFlags("status")
+	f.register(env, flags)
+	if err := parseFlags(env, flags, args); err != nil {
+		return err
+	}
+	body, err := ask(ctx, f.socket, "/status", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if f.json {
+		_, err := io.Copy(env.stdout, body)
+		return err
+	}
+	var report statusReport
+	if err := json.NewDecoder(body).Decode(&report); err != nil {
+		return fmt.Errorf("read status: %w", err)
+	}
+	return printStatus(env.stdout, report)
+}
+
+// printer writes aligned columns.
+type printer struct{ *tabwriter.Writer }
+
+func newPrinter(w io.Writer) printer {
+	return printer{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+}
+
+func (p printer) row(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+
+func printStatus(w io.Writer, r statusReport) error {
+	p := newPrinter(w)
+	p.row("Node:\t%s", r.Node)
+	p.row("Agent:\tfairlead %s, up %s", r.Version.Version, time.Duration(r.UptimeSeconds)*time.Second)
+	p.row("Config:\t%s, %s, revision %s", r.Config.State, r.Config.Path, r.Config.Revision)
+	for _, problem := range r.Config.Problems {
+		p.row("\t  %s", problem)
+	}
+	p.row("Tables:\t%s", r.Tables.State)
+	for _, problem := range r.Tables.Problems {
+		p.row("\t  %s", problem)
+	}
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	p.row("\nINTERFACE\tXDP MODE")
+	for _, i := range r.Interfaces {
+		if i.XDPMode == "" {
+			i.XDPMode = "not attached"
+		}
+		p.row("%s\t%s", i.Name, i.XDPMode)
+	}
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	printServices(p, r.Services)
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	p.row("\nVERDICT\tREASON\tPACKETS")
+	for _, c := range r.Counters {
+		if c.Packets > 0 {
+			p.row("%s\t%s\t%d", c.Verdict, c.Reason, c.Packets)
+		}
+	}
+	return p.Flush()
+}
+
+// printServices has a line for each backend; what concerns the service stands
+// in the first one.
+func printServices(p printer, services []serviceReport) {
+	p.row("\nSERVICE\tKEY\tPOLICY\tPACKETS\tBYTES\tBACKEND\tNODE\tSTATE\tWEIGHT")
+	for _, s := range services {
+		head := fmt.Sprintf("%s\t%s/%s\t%s\t%d\t%d", s.Name, s.Protocol, netip.AddrPortFrom(s.VIP, s.Port), s.Policy, s.Packets, s.Bytes)
+		if len(s.Backends) == 0 {
+			p.row("%s\t(none)\t\t\t", head)
+		}
+		for _, b := range s.Backends {
+			p.row("%s\t%s\t%s\t%s\t%d", head, b.Address, b.Node, b.State, b.Weight)
+			head = "\t\t\t\t"
+		}
+	}
+}
