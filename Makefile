@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything that is done with this repository. `make help` lists it.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO         ?= go
+# The one compiler that the committed BPF objects are built with. Debian 12 has
+# clang-19 in its standard repository.
+CLANG      ?= clang-19
+LLVM       := $(subst clang,llvm,$(CLANG))
+LLVM_STRIP := $(subst clang,llvm-strip,$(CLANG))
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILDVCS := $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),true,false)
+
+# Debian packages by what needs them.
+DEPS_VERIFY := $(CLANG) $(LLVM) libbpf-dev linux-libc-dev
+DEPS_DEMO   := iproute2 nftables
+# gcc and libc6-dev are for Go's race detector.
+DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
+
+DEMO_FLAGS ?=
+SOAK       ?= 60
+FUZZTIME   ?= 30s
+# Packages without root, kernel or network tests: those the race detector runs on.
+RACE       := ./lb/... ./controller/... ./cmd/...
+
+##@ Build and try
+
+.PHONY: build
+build: ## Build bin/fairlead
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
+
+.PHONY: demo
+demo: deps-demo build ## As root: a cluster of namespaces with real connections (DEMO_FLAGS="--xdp-mode=off --keep")
+	bin/fairlead demo $(DEMO_FLAGS)
+
+##@ Check
+
+.PHONY: test
+test: deps verify ## All that CI runs: verify, race detector, and as root the tests in namespaces
+	CGO_ENABLED=1 $(GO) test -race $(RACE)
+ifeq ($(shell id -u),0)
+	REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m ./...
+else
+	$(GO) test ./...
+	@echo 'not root: the tests in namespaces were skipped'
+endif
+
+.PHONY: verify
+verify: deps-verify verify-generated lint ## Generated code is fresh, and lint
+	$(GO) mod tidy -diff
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run make fmt: $$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Generated files are compared with what lies here, committed or not; what was
+# stale is fresh afterwards.
+.PHONY: verify-generated
+verify-generated:
+	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT; \
+	list() { find . -path ./.git -prune -o \( -name '*_bpfel.go' -o -name '*_bpfel.o' \) -print | sort; }; \
+	list | tar -cf - -T - | tar -xf - -C "$$old"; \
+	$(MAKE) --no-print-directory generate; \
+	stale=; for file in $$(list); do cmp -s "$$file" "$$old/$$file" || stale="$$stale $$file"; done; \
+	test -z "$$stale" || { echo "generated code was stale, commit what make generate wrote:$$stale" >&2; exit 1; }
+
+.PHONY: fuzz
+fuzz: ## Every fuzz test for FUZZTIME each
+	@for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
+	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
+	    echo "$$(dirname "$$file") $$name"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$(dirname "$$file")"; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: deps-demo ## As root: ns per packet of the programs, memory and time of the maps, into perf/results/bench.json
+	$(GO) run ./perf/bench
+
+.PHONY: soak
+soak: deps-demo build ## As root: the demo in every XDP mode, again and again for SOAK minutes
+	@end=$$((SECONDS + 60 * $(SOAK))); rounds=0; \
+	while test $$SECONDS -lt $$end; do \
+	  for mode in native generic off; do bin/fairlead demo --xdp-mode=$$mode $(DEMO_FLAGS); done; \
+	  rounds=$$((rounds + 1)); echo "soak: $$rounds rounds held"; \
+	done
+
+##@ House
+
+.PHONY: generate
+generate: deps-verify ## Build the BPF objects and their Go bindings with the pinned clang
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) $(GO) generate ./...
+
+.PHONY: fmt
+fmt: ## Format Go
+	gofmt -w .
+
+.PHONY: deps deps-demo deps-verify
+deps: ## Install the Debian packages that tests need, as root, only what is missing
+	@$(call install,$(DEPS_TEST))
+deps-demo:
+	@$(call install,$(DEPS_DEMO))
+deps-verify:
+	@$(call install,$(DEPS_VERIFY))
+
+define install
+missing=; for package in $(1); do \
+  test "$$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null)" = installed || missing="$$missing $$package"; \
+done; \
+if test -n "$$missing"; then \
+  test "$$(id -u)" = 0 || { echo "missing, as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; }; \
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+fi
+endef
+
+.PHONY: clean
+clean: ## Remove what was built and measured
+	rm -rf bin perf/results .cache
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
