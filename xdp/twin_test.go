@@ -5,8 +5,10 @@ package xdp
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -17,6 +19,7 @@ import (
 	"github.com/fairlead/fairlead/lb/flow"
 	"github.com/fairlead/fairlead/lb/forward"
 	"github.com/fairlead/fairlead/lb/forward/forwardtest"
+	"github.com/fairlead/fairlead/lb/packet"
 	"github.com/fairlead/fairlead/perf/lab"
 )
 
@@ -125,11 +128,16 @@ func (k *kernel) setTick(tick uint32) {
 
 func (k *kernel) Forward(egress bool, frame []byte, tick uint32) (forward.Reason, []byte, bool) {
 	k.setTick(tick)
-	if len(frame) < 14 {
-		return forward.None, nil, false // the kernel refuses such a test run
+	// The kernel refuses test runs on frames without an Ethernet header, and
+	// those of TC without a whole IP header.
+	if len(frame) < ethernetLen {
+		return forward.None, nil, false
 	}
 	if k.native && !egress {
 		return k.runNative(frame, tick)
+	}
+	if len(frame) < shortestSKB(frame) {
+		return forward.None, nil, false
 	}
 	program := k.programs.TCIn
 	if egress {
@@ -142,6 +150,18 @@ func (k *kernel) Forward(egress bool, frame []byte, tick uint32) (forward.Reason
 	}
 	reason := k.counted()
 	return reason, sent(reason, run.DataOut), true
+}
+
+const ethernetLen = 14
+
+func shortestSKB(frame []byte) int {
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case 0x0800:
+		return ethernetLen + packet.IPv4Len
+	case 0x86dd:
+		return ethernetLen + packet.IPv6Len
+	}
+	return ethernetLen + 1
 }
 
 func sent(reason forward.Reason, out []byte) []byte {
@@ -258,6 +278,22 @@ func fromRecord(r flow.Record) bpfLbFlow {
 func TestVectorsTC(t *testing.T) { runVectors(t, false) }
 
 func TestVectorsNative(t *testing.T) { runVectors(t, true) }
+
+// Random tables and sequences of packets end the same way, too.
+func TestStories(t *testing.T) {
+	lab.RequireRoot(t)
+	seed := uint64(time.Now().UnixNano())
+	for _, native := range []bool{false, true} {
+		ks := &kernels{t: t, native: native, loaded: map[string]*Programs{}}
+		for story := range uint64(20) {
+			t.Run(fmt.Sprintf("native=%t seed=%d story=%d", native, seed, story), func(t *testing.T) {
+				onOneCPU(t)
+				v := forwardtest.Random(t, rand.New(rand.NewPCG(seed, story)), 150)
+				v.Run(t, ks.get(t, v.Settings))
+			})
+		}
+	}
+}
 
 // onOneCPU keeps the test's thread where it is. The thread ends with the test.
 func onOneCPU(t *testing.T) {

@@ -101,9 +101,9 @@ func (t *Table) write(k *Key, r Record, now uint32) Result {
 }
 
 // victim is the record to give up for a new one: the same flow's earlier
-// record, else a dead one, else the half-open one that has been silent
-// longest, else the affinity that ends first. Established flows and redirects
-// are never given up.
+// record, else one whose time is over, else the half-open one that has been
+// silent longest, else one whose backend is gone, else the affinity that ends
+// first. Established flows and redirects are never given up.
 func (t *Table) victim(k *Key, kind Kind, now uint32) *Record {
 	var dead, halfOpen, affinity *Record
 	b := t.bucketOf(k.Client, k.Port)
@@ -112,7 +112,7 @@ func (t *Table) victim(k *Key, kind Kind, now uint32) *Record {
 		switch {
 		case r.Kind == kind && k.hasClient(r) && k.hasService(r):
 			return r
-		case !t.alive(r, now):
+		case r.expired(now):
 			dead = first(dead, r)
 		case r.Kind == Affinity:
 			if affinity == nil || ticksLeft(r.Until, now) < ticksLeft(affinity.Until, now) {
@@ -124,7 +124,15 @@ func (t *Table) victim(k *Key, kind Kind, now uint32) *Record {
 			}
 		}
 	}
-	return first(first(dead, halfOpen), affinity)
+	if found := first(dead, halfOpen); found != nil {
+		return found
+	}
+	for i := range Ways {
+		if r := &t.records[b.way(i)]; !t.hasBackend(r) {
+			return r
+		}
+	}
+	return affinity
 }
 
 // first returns a unless it is nil.

@@ -63,16 +63,21 @@ func (t *Table) bucketOf(client packet.Addr, port uint16) bucket {
 func (b bucket) way(i int) int { return b.base + (b.first+i)%Ways }
 
 // alive says whether the record still counts.
-func (t *Table) alive(r *Record, now uint32) bool {
+func (t *Table) alive(r *Record, now uint32) bool { return !r.expired(now) && t.hasBackend(r) }
+
+// expired says that the record's time is over. A free one's is.
+func (r *Record) expired(now uint32) bool {
 	switch r.Kind {
 	case Own, Alias:
-		return r.idle(now) <= int32(r.timeout()) && t.backends.BackendIsLocal(r.Backend, r.BackendTag)
-	case Affinity:
-		return ticksLeft(r.Until, now) >= 0 && t.backends.BackendIsLocal(r.Backend, r.BackendTag)
-	case Redirect:
-		return ticksLeft(r.Until, now) >= 0
+		return r.idle(now) > int32(r.timeout())
+	case Affinity, Redirect:
+		return ticksLeft(r.Until, now) < 0
 	}
-	return false
+	return true
+}
+
+func (t *Table) hasBackend(r *Record) bool {
+	return r.Kind == Redirect || t.backends.BackendIsLocal(r.Backend, r.BackendTag)
 }
 
 // ticksLeft is right also when the tick counter wraps in between.

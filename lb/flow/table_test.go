@@ -210,8 +210,18 @@ func TestVictim(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the dead before the half-open", func(t *testing.T) {
+	t.Run("the expired before the half-open", func(t *testing.T) {
 		table, keys := fill(t, flow.HalfOpen)
+		table.Find(&keys[5], now+10).Seen = now - flow.TimeoutTCPHalfOpen
+		insert(t, table, newcomer, now+60)
+		for i, k := range keys {
+			if gone := table.Find(&k, now+60) == nil; gone != (i == 5) {
+				t.Errorf("client %d evicted: %t", i, gone)
+			}
+		}
+	})
+	t.Run("the orphaned before the established", func(t *testing.T) {
+		table, keys := fill(t, flow.Established)
 		table.Find(&keys[5], now+10).BackendTag = 1
 		insert(t, table, newcomer, now+60)
 		for i, k := range keys {

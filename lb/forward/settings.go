@@ -26,9 +26,8 @@ type Settings struct {
 }
 
 const (
-	minMTU     = 1280 // RFC 8200: what IPv6 asks of every link
-	maxKeys    = 2
-	tcpHeaders = packet.TCPLen
+	minMTU  = 1280 // RFC 8200: what IPv6 asks of every link
+	maxKeys = 2
 )
 
 // MSSClamps are the largest MSS of TCP over IPv4 and IPv6 with which segments
@@ -40,7 +39,7 @@ func MSSClamps(mtu int, internalIPs []netip.Addr) (v4, v6 uint16) {
 			overhead = packet.EncapLenV6
 		}
 	}
-	room := min(max(mtu-overhead-tcpHeaders, packet.IPv6Len), math.MaxUint16)
+	room := min(max(mtu-overhead-packet.TCPLen, packet.IPv6Len), math.MaxUint16)
 	return uint16(room - packet.IPv4Len), uint16(room - packet.IPv6Len)
 }
 

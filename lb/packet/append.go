@@ -27,7 +27,7 @@ func (h IP) Append(b []byte, version uint8) []byte {
 
 func (h IP) appendV4(b []byte) []byte {
 	start := len(b)
-	b = append(b, 0x40|ipv4MinHeaderLength, h.TOS)
+	b = append(b, 0x40|ipv4MinWords, h.TOS)
 	b = binary.BigEndian.AppendUint16(b, uint16(IPv4Len+h.Length))
 	b = binary.BigEndian.AppendUint32(b, ipv4DontFragment)
 	b = append(b, h.TTL, h.Proto, 0, 0)
@@ -103,7 +103,7 @@ func (p *Packet) appendQuote(b []byte) []byte {
 	start := len(b)
 	b = append(b, p.Frame[p.L3:p.L3+IPv4Len]...)
 	if h := b[start:]; p.L4-p.L3 != IPv4Len {
-		h[0] = 4<<4 | ipv4MinHeaderLength
+		h[0] = 4<<4 | ipv4MinWords
 		binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], 0)
 		binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], Checksum(h))
 	}

@@ -45,26 +45,29 @@ const (
 
 // ICMP types and codes.
 const (
-	ICMPEchoReply       = 0
-	ICMPUnreachable     = 3
-	ICMPEchoRequest     = 8
-	ICMPCodePort        = 3 // of ICMPUnreachable
-	ICMPv6Unreachable   = 1
-	ICMPv6EchoRequest   = 128
-	ICMPv6EchoReply     = 129
-	ICMPv6CodePort      = 4 // of ICMPv6Unreachable
-	icmpChecksumOffset  = 2
-	ipv4ChecksumOffset  = 10
-	tcpChecksumOffset   = 16
-	udpChecksumOffset   = 6
-	ipv4DontFragment    = 0x4000
-	ipv4FragmentMask    = 0x3fff // more fragments, or an offset
-	tcpOptionEnd        = 0
-	tcpOptionNop        = 1
-	tcpOptionMSS        = 2
-	tcpOptionMSSLen     = 4
-	ipv6VersionMask     = 0xf0
-	ipv4MinHeaderLength = 5 // in words
+	ICMPEchoReply     = 0
+	ICMPUnreachable   = 3
+	ICMPCodePort      = 3 // of ICMPUnreachable
+	ICMPEchoRequest   = 8
+	ICMPv6Unreachable = 1
+	ICMPv6CodePort    = 4 // of ICMPv6Unreachable
+	ICMPv6EchoRequest = 128
+	ICMPv6EchoReply   = 129
+)
+
+// Places and values in headers.
+const (
+	ipv4ChecksumOffset = 10
+	icmpChecksumOffset = 2
+	tcpChecksumOffset  = 16
+	udpChecksumOffset  = 6
+	ipv4MinWords       = 5 // header length
+	ipv4DontFragment   = 0x4000
+	ipv4FragmentMask   = 0x3fff // more fragments, or an offset
+	tcpOptionEnd       = 0
+	tcpOptionNop       = 1
+	tcpOptionMSS       = 2
+	tcpOptionMSSLen    = 4
 )
 
 // AnswerTTL is the TTL or hop limit of every packet that starts here.

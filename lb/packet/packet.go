@@ -78,7 +78,7 @@ func (p *Packet) parseIPv4(end int) bool {
 		return false
 	}
 	h := p.Frame[p.L3 : p.L3+IPv4Len]
-	if h[0]>>4 != 4 || h[0]&0xf < ipv4MinHeaderLength {
+	if h[0]>>4 != 4 || h[0]&0xf < ipv4MinWords {
 		return false
 	}
 	words, total := int(h[0]&0xf), int(binary.BigEndian.Uint16(h[2:]))
@@ -103,12 +103,19 @@ func (p *Packet) parseIPv6(end int) bool {
 	}
 	p.Version, p.TOS, p.Proto, p.TTL = 6, h[0]<<4|h[1]>>4, h[6], h[7]
 	p.Src, p.Dst = Addr(h[8:24]), Addr(h[24:40])
+	// On the wire they are nobody's, and to us they would be an IPv4 flow's.
+	if isMapped(p.Src) || isMapped(p.Dst) {
+		return false
+	}
 	p.L4 = p.L3 + IPv6Len
 	p.End = p.L4 + int(binary.BigEndian.Uint16(h[4:]))
 	p.Malformed = p.End > end
 	p.Fragment = p.Proto == ProtoIPv6Fragment
 	return true
 }
+
+// isMapped says that a is ::ffff:0:0/96 (RFC 4291 section 2.5.5.2).
+func isMapped(a Addr) bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
 
 func (p *Packet) parseL4() {
 	segment := p.Frame[p.L4:p.End]

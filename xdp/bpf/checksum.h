@@ -8,7 +8,7 @@
 
 #include "encap.h"
 
-#define LB_L4_OFFSET_MAX 128 /* Ethernet, IPv4 with options or IPv6 */
+#define LB_L4_OFFSET_MAX 192 /* Ethernet, our encapsulation, IPv4 with options or IPv6 */
 
 static __always_inline __u16 fold64(__u64 sum)
 {

@@ -89,7 +89,7 @@ static __always_inline enum lb_reason flow_new(struct lb_pkt *pkt, const struct 
 	key->kind = LB_FLOW_OWN;
 	if (table_size(table))
 		init.slot = slot_of(slot_hash(pkt, service), table);
-	if (bucket_conflicts(key, 0)) {
+	if (key->crowded && bucket_conflicts(key, 0)) {
 		reason = flow_substitute(key, pkt->hash, &init);
 		if (reason != LB_R_NONE)
 			return reason;
@@ -138,9 +138,11 @@ static __always_inline enum lb_reason affinity(struct lb_pkt *pkt, const struct 
 		return LB_R_NONE;
 	key->port = 0;
 	key->proto = 0;
+	flow_key_hash(key);
 	flow = flow_find(key, LB_MATCH_AFFINITY);
 	key->port = pkt->sport;
 	key->proto = pkt->proto;
+	flow_key_hash(key);
 	if (!flow)
 		return LB_R_NONE;
 	key->backend = flow->backend;
@@ -229,6 +231,7 @@ LB_GLOBAL int owner(struct lb_pkt *pkt)
 	key.client[0] = pkt->src[0];
 	key.client[1] = pkt->src[1];
 	key.service_tag = service->tag;
+	flow_key_hash(&key);
 	reason = mine(pkt, service, &key, &unfit);
 	if (reason == LB_R_NONE)
 		reason = affinity(pkt, service, &key);
@@ -245,6 +248,7 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, void *data, voi
 	struct lb_service *service = NULL;
 	enum lb_reason reason;
 
+	pkt->service = LB_NO_SERVICE;
 	reason = parse(pkt, data, data_end, frame_len);
 	if (reason == LB_R_NONE && pkt->tunnelled && !option_authentic(pkt))
 		reason = LB_R_BAD_MAC;

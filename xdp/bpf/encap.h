@@ -51,7 +51,9 @@ static __always_inline int node_is_v4(const struct lb_node *node)
 	return words[0] == 0 && words[1] == 0 && words[2] == bpf_htonl(0xffff);
 }
 
-/* The node to send to; NULL if it is not known or not of the family (0: any). */
+/* The node to send to; NULL if it is not known, not of the family (0: any), or
+ * of one that this node has no address of.
+ */
 static __always_inline struct lb_node *node_find(const struct lb_pkt *pkt, __u8 family)
 {
 	__u32 index = pkt->node;
@@ -60,6 +62,8 @@ static __always_inline struct lb_node *node_find(const struct lb_pkt *pkt, __u8 
 	if (!node || (!((__u64 *)node->addr)[0] && !((__u64 *)node->addr)[1]))
 		return NULL;
 	if (family && (family == 4) != node_is_v4(node))
+		return NULL;
+	if (node_is_v4(node) ? !self_v4_lo : !self_v6_hi && !self_v6_lo)
 		return NULL;
 	return node;
 }

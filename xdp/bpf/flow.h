@@ -28,7 +28,16 @@ struct lb_flow_key {
 	__u32 backend;
 	__u32 backend_tag;
 	__u32 now;
+	__u64 hash;    /* of client and port: flow_key_hash */
+	__u32 crowded; /* set by a search that saw the client's address and port */
+	__u32 pad;
 };
+
+/* To be called when client and port are set or changed. */
+static __always_inline void flow_key_hash(struct lb_flow_key *key)
+{
+	key->hash = bucket_hash(key->client, key->port);
+}
 
 static __always_inline struct lb_flow_bucket *bucket_at(__u64 hash)
 {
@@ -82,18 +91,28 @@ static __always_inline __s32 flow_idle(const struct lb_flow *flow, __u32 now)
 	return now - flow->seen;
 }
 
-static __always_inline int flow_is_alive(const struct lb_flow *flow, __u32 now)
+/* Is its time over? A free record's is. */
+static __always_inline int flow_is_expired(const struct lb_flow *flow, __u32 now)
 {
 	switch (flow->kind) {
 	case LB_FLOW_OWN:
 	case LB_FLOW_ALIAS:
-		return flow_idle(flow, now) <= (__s32)flow_timeout(flow) && backend_is_local(flow->backend, flow->backend_tag);
+		return flow_idle(flow, now) > (__s32)flow_timeout(flow);
 	case LB_FLOW_AFFINITY:
-		return (__s32)(flow->until - now) >= 0 && backend_is_local(flow->backend, flow->backend_tag);
 	case LB_FLOW_REDIRECT:
-		return (__s32)(flow->until - now) >= 0;
+		return (__s32)(flow->until - now) < 0;
 	}
-	return 0;
+	return 1;
+}
+
+static __always_inline int flow_has_backend(const struct lb_flow *flow)
+{
+	return flow->kind == LB_FLOW_REDIRECT || backend_is_local(flow->backend, flow->backend_tag);
+}
+
+static __always_inline int flow_is_alive(const struct lb_flow *flow, __u32 now)
+{
+	return !flow_is_expired(flow, now) && flow_has_backend(flow);
 }
 
 static __always_inline int flow_has_client(const struct lb_flow *flow, const struct lb_flow_key *key)
@@ -107,12 +126,11 @@ static __always_inline int flow_has_service(const struct lb_flow *flow, const st
 	return flow->service == key->service && flow->service_tag == key->service_tag;
 }
 
-/* What a search is for. */
+/* What a search is for, beside the client's address, port and protocol. */
 enum lb_flow_match {
 	LB_MATCH_SERVICE,  /* OWN or REDIRECT of the service */
 	LB_MATCH_AFFINITY, /* of the service */
-	LB_MATCH_OWN,	   /* of the backend, with the client's own port */
-	LB_MATCH_ALIAS,	   /* of the backend */
+	LB_MATCH_REPLY,	   /* of the backend: OWN if its Pod sees this very port, or ALIAS */
 };
 
 static __always_inline int flow_matches(const struct lb_flow *flow, const struct lb_flow_key *key,
@@ -120,17 +138,14 @@ static __always_inline int flow_matches(const struct lb_flow *flow, const struct
 {
 	__u8 kind = flow->kind;
 
-	if (kind == LB_FLOW_FREE || !flow_has_client(flow, key))
-		return 0;
 	switch (match) {
 	case LB_MATCH_SERVICE:
 		return (kind == LB_FLOW_OWN || kind == LB_FLOW_REDIRECT) && flow_has_service(flow, key);
 	case LB_MATCH_AFFINITY:
 		return kind == LB_FLOW_AFFINITY && flow_has_service(flow, key);
-	case LB_MATCH_OWN:
-		return kind == LB_FLOW_OWN && flow->backend == key->backend && flow->pod_port == flow->port;
-	case LB_MATCH_ALIAS:
-		return kind == LB_FLOW_ALIAS && flow->backend == key->backend;
+	case LB_MATCH_REPLY:
+		return flow->backend == key->backend &&
+		       (kind == LB_FLOW_ALIAS || (kind == LB_FLOW_OWN && flow->pod_port == flow->port));
 	}
 	return 0;
 }
@@ -139,34 +154,35 @@ static __always_inline int flow_matches(const struct lb_flow *flow, const struct
  * record that is being rewritten is not there yet; one that changes under our
  * eyes is not there any more.
  */
-LB_GLOBAL int flow_search(const struct lb_flow_key *key, __u32 match)
+LB_GLOBAL int flow_search(struct lb_flow_key *key, __u32 match)
 {
 	struct lb_flow_bucket *bucket;
 	__u32 first;
-	__u64 hash;
 
 	if (!key)
 		return LB_NO_FLOW_FOUND;
-	hash = bucket_hash(key->client, key->port);
-	bucket = bucket_at(hash);
+	bucket = bucket_at(key->hash);
 	if (!bucket)
 		return LB_NO_FLOW_FOUND;
-	first = bucket_first(hash);
+	first = bucket_first(key->hash);
 	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
 		__u32 way = (first + i) & (LB_FLOW_WAYS - 1);
 		struct lb_flow *flow = bucket_way(bucket, way);
 		__u64 seq = *(volatile __u64 *)&flow->seq;
 
+		if (!flow_has_client(flow, key))
+			continue;
+		key->crowded = 1;
 		if (seq & 1 || !flow_matches(flow, key, match) || !flow_is_alive(flow, key->now))
 			continue;
 		barrier();
 		if (*(volatile __u64 *)&flow->seq == seq)
-			return (hash & flow_mask) * LB_FLOW_WAYS + way;
+			return (key->hash & flow_mask) * LB_FLOW_WAYS + way;
 	}
 	return LB_NO_FLOW_FOUND;
 }
 
-static __always_inline struct lb_flow *flow_find(const struct lb_flow_key *key, enum lb_flow_match match)
+static __always_inline struct lb_flow *flow_find(struct lb_flow_key *key, enum lb_flow_match match)
 {
 	int place = flow_search(key, match);
 	__u32 index = (__u32)place / LB_FLOW_WAYS;
@@ -185,15 +201,13 @@ LB_GLOBAL int bucket_conflicts(const struct lb_flow_key *key, int substitute)
 {
 	struct lb_flow_bucket *bucket;
 	__u32 first;
-	__u64 hash;
 
 	if (!key)
 		return 0;
-	hash = bucket_hash(key->client, key->port);
-	bucket = bucket_at(hash);
+	bucket = bucket_at(key->hash);
 	if (!bucket)
 		return 0;
-	first = bucket_first(hash);
+	first = bucket_first(key->hash);
 	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
 		struct lb_flow *flow = bucket_way(bucket, first + i);
 
@@ -209,14 +223,15 @@ LB_GLOBAL int bucket_conflicts(const struct lb_flow_key *key, int substitute)
 	return 0;
 }
 
-/* The record to give up for a new one: the same flow's earlier record, else a
- * dead one, else the half-open one that has been silent longest, else the
- * affinity that ends first. Established flows are never given up.
+/* The record to give up for a new one: the same flow's earlier record, else one
+ * whose time is over, else the half-open one that has been silent longest, else
+ * one whose backend is gone, else the affinity that ends first. Established
+ * flows are never given up.
  */
-static __always_inline int bucket_victim(struct lb_flow_bucket *bucket, __u32 first, const struct lb_flow_key *key)
+static __always_inline int bucket_victim(struct lb_flow_bucket *bucket, const struct lb_flow_key *key)
 {
-	int dead = LB_NO_WAY, half_open = LB_NO_WAY, affinity = LB_NO_WAY;
-	__u32 soonest = 0;
+	int expired = LB_NO_WAY, half_open = LB_NO_WAY, affinity = LB_NO_WAY;
+	__u32 first = bucket_first(key->hash), soonest = 0;
 	__s32 oldest = 0;
 
 	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
@@ -225,9 +240,9 @@ static __always_inline int bucket_victim(struct lb_flow_bucket *bucket, __u32 fi
 
 		if (flow->kind == key->kind && flow_has_client(flow, key) && flow_has_service(flow, key))
 			return way;
-		if (!flow_is_alive(flow, key->now)) {
-			if (dead == LB_NO_WAY)
-				dead = way;
+		if (flow_is_expired(flow, key->now)) {
+			if (expired == LB_NO_WAY)
+				expired = way;
 		} else if (flow->kind == LB_FLOW_AFFINITY) {
 			__u32 left = flow->until - key->now;
 
@@ -244,9 +259,17 @@ static __always_inline int bucket_victim(struct lb_flow_bucket *bucket, __u32 fi
 			}
 		}
 	}
-	if (dead != LB_NO_WAY)
-		return dead;
-	return half_open != LB_NO_WAY ? half_open : affinity;
+	if (expired != LB_NO_WAY)
+		return expired;
+	if (half_open != LB_NO_WAY)
+		return half_open;
+	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
+		__u32 way = (first + i) & (LB_FLOW_WAYS - 1);
+
+		if (!flow_has_backend(bucket_way(bucket, way)))
+			return way;
+	}
+	return affinity;
 }
 
 /* Fields of a new record that its key does not tell. */
@@ -264,16 +287,15 @@ LB_GLOBAL int flow_write(const struct lb_flow_key *key, const struct lb_flow_ini
 {
 	struct lb_flow_bucket *bucket;
 	struct lb_flow *flow;
-	__u64 hash, seq;
+	__u64 seq;
 	int way;
 
 	if (!key || !init)
 		return LB_R_ERROR;
-	hash = bucket_hash(key->client, key->port);
-	bucket = bucket_at(hash);
+	bucket = bucket_at(key->hash);
 	if (!bucket)
 		return LB_R_ERROR;
-	way = bucket_victim(bucket, bucket_first(hash), key);
+	way = bucket_victim(bucket, key);
 	if (way == LB_NO_WAY)
 		return LB_R_FLOWS_FULL;
 	flow = bucket_way(bucket, way);
@@ -319,6 +341,7 @@ LB_GLOBAL int flow_substitute(struct lb_flow_key *key, __u32 seed, struct lb_flo
 	for (__u32 i = 0; i < LB_PORT_TRIES; i++) {
 		candidate = bpf_htons(1024 + (seed + i * 4099) % 64512);
 		key->port = candidate;
+		flow_key_hash(key);
 		if (candidate == port || bucket_conflicts(key, 1))
 			continue;
 		key->kind = LB_FLOW_ALIAS;
@@ -328,6 +351,7 @@ LB_GLOBAL int flow_substitute(struct lb_flow_key *key, __u32 seed, struct lb_flo
 		break;
 	}
 	key->port = port;
+	flow_key_hash(key);
 	return reason;
 }
 
@@ -341,9 +365,11 @@ static __always_inline void alias_follow(struct lb_flow_key *key, const struct l
 
 	key->port = flow->pod_port;
 	key->backend = flow->backend;
-	alias = flow_find(key, LB_MATCH_ALIAS);
+	flow_key_hash(key);
+	alias = flow_find(key, LB_MATCH_REPLY);
 	key->port = port;
-	if (!alias)
+	flow_key_hash(key);
+	if (!alias || alias->kind != LB_FLOW_ALIAS)
 		return;
 	alias->seen = flow->seen;
 	alias->state = flow->state;
@@ -372,9 +398,11 @@ static __always_inline void affinity_remember(struct lb_flow_key *key, const str
 	key->backend_tag = flow->backend_tag;
 	key->port = 0;
 	key->proto = 0;
+	flow_key_hash(key);
 	flow_write(key, &init);
 	key->port = port;
 	key->proto = proto;
+	flow_key_hash(key);
 }
 
 static __always_inline void flow_establish(struct lb_flow_key *key, struct lb_flow *flow,
@@ -426,8 +454,10 @@ static __always_inline void flow_pod_packet(struct lb_flow_key *key, struct lb_f
 	} else {
 		flags &= ~LB_FLOW_CLIENT_RST;
 		if (pkt->tcp_flags & LB_TCP_SYN) {
-			flow->isn = pkt->seq;
-			flags |= LB_FLOW_ISN;
+			if (pkt->tcp_flags & LB_TCP_ACK) {
+				flow->isn = pkt->seq;
+				flags |= LB_FLOW_ISN;
+			}
 		} else {
 			flags &= ~LB_FLOW_UNVERIFIED;
 			flow_establish(key, flow, service);

@@ -90,7 +90,7 @@ static __noinline long tc_add_outer(struct __sk_buff *skb, const struct lb_pkt *
 	}
 }
 
-static __always_inline int tc_encap(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
+static __noinline int tc_encap(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_node *node = node_find(pkt, 0);
 	enum lb_reason obstacle = encap_check(pkt, node, skb->gso_size > 0);
@@ -104,7 +104,7 @@ static __always_inline int tc_encap(struct __sk_buff *skb, struct lb_pkt *pkt, e
 	return tc_redirect_to_node(skb, pkt, node, reason);
 }
 
-static __always_inline int tc_steer(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
+static __noinline int tc_steer(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_node *node = node_find(pkt, pkt->outer_family);
 	void *data = (void *)(long)skb->data;
@@ -138,7 +138,7 @@ static __always_inline long tc_strip_outer(struct __sk_buff *skb, struct lb_pkt 
 }
 
 /* DNAT, and on to the stack: routing, filters and the CNI see the client's address. */
-static __always_inline int tc_deliver(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
+static __noinline int tc_deliver(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_backend *backend = bpf_map_lookup_elem(&backends, &pkt->backend);
 	__u64 to[2];

@@ -97,6 +97,9 @@ static __always_inline int xdp_steer(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 		return xdp_drop(pkt, LB_R_NO_NODE);
 	if (!next_hop_is_fresh(node))
 		return xdp_hand_over(ctx, pkt, reason);
+	/* The node before may have left it to TC, and TC the checksum to the device. */
+	if (complete_checksums && !checksum_complete(pkt, data, data_end))
+		return xdp_hand_over(ctx, pkt, reason);
 	if (data + sizeof(struct ethhdr) > data_end ||
 	    !outer_readdress(pkt, node, data + sizeof(struct ethhdr), data_end))
 		return xdp_drop(pkt, LB_R_ERROR);

@@ -70,35 +70,36 @@ int lb_tc_in(struct __sk_buff *skb)
 	return tc_forward(skb, &pkt, reason);
 }
 
-/* Copies what XDP left in front of the packet; NONE if that is nothing. */
-static __always_inline enum lb_reason meta_take(struct __sk_buff *skb, struct lb_meta *taken)
+/* Takes over what XDP left in front of the packet; NONE if that is nothing. */
+static __always_inline enum lb_reason meta_take(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
 	struct lb_meta *meta = (void *)(long)skb->data_meta;
 
 	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != LB_META_MAGIC)
 		return LB_R_NONE;
-	__builtin_memcpy(taken, meta, sizeof(*taken));
-	return taken->reason;
-}
-
-/* Parses again what XDP parsed, and takes its decision over. */
-static __always_inline enum lb_reason tc_take_over(struct __sk_buff *skb, struct lb_pkt *pkt,
-						   const struct lb_meta *meta)
-{
-	tc_pull_headers(skb);
-	if (parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
-		return LB_R_ERROR;
 	pkt->service = meta->service;
 	pkt->backend = meta->backend;
 	pkt->node = meta->node;
 	pkt->position = meta->position;
 	pkt->pod_port = meta->detail;
-	if (reason_verdict(meta->reason) == LB_ENCAP) {
-		pkt->table_hash = meta->detail;
-		__builtin_memcpy(pkt->tags, meta->tags, sizeof(pkt->tags));
-	}
-	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
+	pkt->table_hash = meta->detail;
+	__builtin_memcpy(pkt->tags, meta->tags, sizeof(pkt->tags));
 	return meta->reason;
+}
+
+/* Parses again what XDP parsed. Of a tunnelled packet it finds tags and table
+ * hash in the option, as XDP did; the position is the new one.
+ */
+static __always_inline enum lb_reason tc_reparse(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
+{
+	__u8 position = pkt->position;
+
+	tc_pull_headers(skb);
+	if (parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
+		return LB_R_ERROR;
+	pkt->position = position;
+	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
+	return reason;
 }
 
 /* Executes what XDP decided; what XDP passed is not ours. */
@@ -106,16 +107,14 @@ SEC("tcx/ingress")
 int lb_tc_after_xdp(struct __sk_buff *skb)
 {
 	struct lb_pkt pkt = {};
-	struct lb_meta meta;
-	enum lb_reason reason;
+	enum lb_reason reason = meta_take(skb, &pkt);
 
-	if (meta_take(skb, &meta) != LB_R_NONE) {
-		reason = tc_take_over(skb, &pkt, &meta);
-	} else {
-		if (!metadata_missing)
-			return LB_TCX_NEXT;
+	if (reason != LB_R_NONE)
+		reason = tc_reparse(skb, &pkt, reason);
+	else if (metadata_missing)
 		reason = tc_decide(skb, &pkt);
-	}
+	else
+		return LB_TCX_NEXT;
 	return tc_forward(skb, &pkt, reason);
 }
 
@@ -132,6 +131,7 @@ int lb_tc_out(struct __sk_buff *skb)
 	if (skb->ingress_ifindex == skb->ifindex)
 		return LB_TCX_NEXT;
 	tc_pull_headers(skb);
+	pkt.service = LB_NO_SERVICE;
 	reason = parse(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	if (reason == LB_R_NONE && !pkt.tunnelled)
 		reason = reply_lookup(&pkt, &flow, &client_port, &service);

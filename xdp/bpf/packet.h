@@ -82,9 +82,9 @@ static __always_inline __be32 addr_v4(const __u64 *addr)
 	return addr[1] >> 32;
 }
 
-static __always_inline int addr_equal(const __u64 *a, const __u64 *b)
+static __always_inline int addr_is_mapped(const __u64 *addr)
 {
-	return a[0] == b[0] && a[1] == b[1];
+	return addr[0] == 0 && (__u32)addr[1] == 0xffff0000;
 }
 
 static __always_inline int packet_is_syn(const struct lb_pkt *pkt)
@@ -166,6 +166,9 @@ static __always_inline enum lb_reason parse_ipv6(struct lb_pkt *pkt, void *data,
 	pkt->family = 6;
 	__builtin_memcpy(pkt->src, &ip6->saddr, 16);
 	__builtin_memcpy(pkt->dst, &ip6->daddr, 16);
+	/* On the wire they are nobody's, and to us they would be an IPv4 flow's. */
+	if (addr_is_mapped(pkt->src) || addr_is_mapped(pkt->dst))
+		return LB_R_NOT_IP;
 	pkt->proto = ip6->nexthdr;
 	pkt->tos = bpf_ntohs(*(__be16 *)ip6) >> 4;
 	pkt->ttl = ip6->hop_limit;
@@ -241,7 +244,6 @@ static __always_inline enum lb_reason parse(struct lb_pkt *pkt, void *data, void
 	struct ethhdr *eth = data;
 	enum lb_reason reason;
 
-	pkt->service = LB_NO_SERVICE;
 	if ((void *)(eth + 1) > data_end)
 		return LB_R_NOT_IP;
 	pkt->l3 = sizeof(*eth);

@@ -25,15 +25,17 @@ static __always_inline __u32 *local_backend_find(const struct lb_pkt *pkt)
  */
 static __always_inline struct lb_flow *reply_flow(struct lb_flow_key *key)
 {
-	struct lb_flow *flow = flow_find(key, LB_MATCH_ALIAS);
+	struct lb_flow *flow;
 
-	if (flow) {
-		key->service = flow->service;
-		key->service_tag = flow->service_tag;
-		key->port = flow->pod_port;
-		return flow_find(key, LB_MATCH_SERVICE);
-	}
-	return flow_find(key, LB_MATCH_OWN);
+	flow_key_hash(key);
+	flow = flow_find(key, LB_MATCH_REPLY);
+	if (!flow || flow->kind != LB_FLOW_ALIAS)
+		return flow;
+	key->service = flow->service;
+	key->service_tag = flow->service_tag;
+	key->port = flow->pod_port;
+	flow_key_hash(key);
+	return flow_find(key, LB_MATCH_SERVICE);
 }
 
 /* Sets the MSS option (RFC 9293 section 3.7.1) to clamp if it is larger, so that
