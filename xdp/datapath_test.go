@@ -161,6 +161,33 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A region that is not whole is left out, and nothing is read outside the map.
+func TestBrokenTablesAreNotRead(t *testing.T) {
+	n, cfg := testNode(t)
+	d := open(t, n, cfg)
+	defer closed(t, d)
+	m := d.Maps()
+	fill(t, m)
+	good := dataplane.TableRef{Line: 3, Size: 1, Generation: 1, Hash: 77}
+	if _, ok := m.readTable(good); !ok {
+		t.Fatal("the whole one is broken")
+	}
+	for name, change := range map[string]func(*dataplane.TableRef){
+		"no size":            func(r *dataplane.TableRef) { r.Size = 0 },
+		"unknown size":       func(r *dataplane.TableRef) { r.Size = 15 },
+		"other generation":   func(r *dataplane.TableRef) { r.Generation = 7 },
+		"outside the map":    func(r *dataplane.TableRef) { r.Line = m.Limits().Lines - 1 },
+		"at the end of time": func(r *dataplane.TableRef) { r.Line = 1<<24 - 1 },
+		"longer than it is":  func(r *dataplane.TableRef) { r.Size = 2 },
+	} {
+		ref := good
+		change(&ref)
+		if _, ok := m.readTable(ref); ok {
+			t.Errorf("%s: read", name)
+		}
+	}
+}
+
 // What was written is read back by the next Open, and a second write of the
 // same changes nothing.
 func TestMapsOutliveTheAgent(t *testing.T) {

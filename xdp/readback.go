@@ -4,9 +4,12 @@ package xdp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"unsafe"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
@@ -52,19 +55,23 @@ func (m *Maps) loadNodes(s *dataplane.State) error {
 
 func eachNode(m *Maps, f func(lb.NodeID, bpfLbNode)) error {
 	var (
-		id   uint32
-		n    bpfLbNode
-		iter = m.byName[bpfMapNodes].Iterate()
+		all    = m.byName[bpfMapNodes]
+		ids    = make([]uint32, all.MaxEntries())
+		nodes  = make([]bpfLbNode, all.MaxEntries())
+		cursor ebpf.MapBatchCursor
 	)
-	for iter.Next(&id, &n) {
-		if n.Addr != [16]byte{} {
-			f(lb.NodeID(id), n)
+	n, err := all.BatchLookup(&cursor, ids, nodes, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // that is the end
+		return err
+	}
+	for i := range n {
+		if nodes[i].Addr != [16]byte{} {
+			f(lb.NodeID(ids[i]), nodes[i])
 		}
 	}
-	return iter.Err()
+	return nil
 }
 
-// loadBackends reads by batches: an array of 65,536 takes as many syscalls otherwise.
 func (m *Maps) loadBackends(s *dataplane.State) error {
 	backends := m.byName[bpfMapBackends]
 	for first := uint32(0); first < backends.MaxEntries(); first++ {
@@ -108,10 +115,11 @@ func (m *Maps) loadServices(s *dataplane.State) error {
 		e := m.record(id).toEntry()
 		e.Key = key.toLB()
 		s.Services[lb.ServiceID(id)] = e
-		if e.Table != (dataplane.TableRef{}) {
-			if _, known := s.Tables[e.Table]; !known {
-				s.Tables[e.Table] = m.readTable(e.Table)
-			}
+		if _, known := s.Tables[e.Table]; known || e.Table == (dataplane.TableRef{}) {
+			continue
+		}
+		if table, ok := m.readTable(e.Table); ok {
+			s.Tables[e.Table] = table
 		}
 	}
 	return iter.Err()
@@ -133,38 +141,68 @@ func (m *Maps) loadSourceRanges(s *dataplane.State) error {
 	return iter.Err()
 }
 
-// readTable undoes WriteTable. The list ends at its first unused place, for 0
-// is no backend; places after it in the last line were zeroed or never written.
-func (m *Maps) readTable(ref dataplane.TableRef) dataplane.LookupTable {
-	size := maglev.Sizes[ref.Size-1]
-	t := dataplane.LookupTable{Slots: make([]uint16, size)}
-	line := func(n uint32) []byte { return m.lines[int(ref.Line+n)*lineSize+4:][:lineSize-4] }
-	u16 := binary.NativeEndian.Uint16
-	most := 0
-	note := func(i uint16) uint16 {
-		if i != dataplane.NoBackend {
-			most = max(most, int(i)+1)
-		}
-		return i
+// readTable undoes WriteTable. The list is as long as its highest place that a
+// slot names. ok is false for a region that is not whole: it reaches outside, or
+// one of its lines is not of the generation.
+func (m *Maps) readTable(ref dataplane.TableRef) (t dataplane.LookupTable, ok bool) {
+	if ref.Size == 0 || int(ref.Size) > len(maglev.Sizes) {
+		return t, false
 	}
+	r := regionReader{maps: m, ref: ref}
+	size := maglev.Sizes[ref.Size-1]
+	t.Slots = make([]uint16, size)
 	if ref.Transition {
 		t.Past = make([][3]uint16, size)
 	}
+	length := 0
+	place := func(i uint16) uint16 {
+		if i != dataplane.NoBackend {
+			length = max(length, int(i)+1)
+		}
+		return i
+	}
 	for i := range t.Slots {
 		if !ref.Transition {
-			t.Slots[i] = note(u16(line(uint32(i / dataplane.SlotsPerLine))[2*(i%dataplane.SlotsPerLine):]))
+			t.Slots[i] = place(r.uint16(i/dataplane.SlotsPerLine, i%dataplane.SlotsPerLine))
 			continue
 		}
-		at := line(uint32(i / dataplane.TransitionSlotsPerLine))[8*(i%dataplane.TransitionSlotsPerLine):]
-		t.Slots[i] = note(u16(at))
+		n, first := i/dataplane.TransitionSlotsPerLine, i%dataplane.TransitionSlotsPerLine*4
+		t.Slots[i] = place(r.uint16(n, first))
 		for k := range t.Past[i] {
-			t.Past[i][k] = note(u16(at[2+2*k:]))
+			t.Past[i][k] = place(r.uint16(n, first+1+k))
 		}
 	}
-	slotLines := dataplane.SlotLines(size, ref.Transition)
-	for i := range most {
-		at := line(slotLines + uint32(i/dataplane.BackendsPerLine))[4*(i%dataplane.BackendsPerLine):]
-		t.List = append(t.List, lb.BackendID(binary.NativeEndian.Uint32(at)))
+	list := int(dataplane.SlotLines(size, ref.Transition))
+	for i := range length {
+		id := r.uint32(list+i/dataplane.BackendsPerLine, i%dataplane.BackendsPerLine)
+		t.List = append(t.List, lb.BackendID(id))
 	}
-	return t
+	return t, !r.broken
+}
+
+// regionReader reads lines of a region. It reads zeros once it is broken.
+type regionReader struct {
+	maps   *Maps
+	ref    dataplane.TableRef
+	broken bool
+}
+
+// line is what follows the generation of the region's n-th line.
+func (r *regionReader) line(n int) []byte {
+	at := (int(r.ref.Line) + n) * lineSize
+	if at+lineSize > len(r.maps.lines) || binary.NativeEndian.Uint32(r.maps.lines[at:]) != r.ref.Generation {
+		r.broken = true
+	}
+	if r.broken {
+		return make([]byte, lineSize-4)
+	}
+	return r.maps.lines[at+4 : at+lineSize]
+}
+
+func (r *regionReader) uint16(n, place int) uint16 {
+	return binary.NativeEndian.Uint16(r.line(n)[2*place:])
+}
+
+func (r *regionReader) uint32(n, place int) uint32 {
+	return binary.NativeEndian.Uint32(r.line(n)[4*place:])
 }

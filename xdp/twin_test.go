@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -36,6 +37,7 @@ type kernel struct {
 type kernels struct {
 	t      *testing.T
 	native bool
+	veth   bool // completes partial checksums, and changes no other
 	loaded map[string]*Programs
 }
 
@@ -44,7 +46,7 @@ func (ks *kernels) get(t testing.TB, s forward.Settings) *kernel {
 	t.Helper()
 	name := fmt.Sprint(s)
 	if ks.loaded[name] == nil {
-		p, err := loadForVectors(s, ks.native)
+		p, err := loadForVectors(s, ks.native, ks.veth)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +63,7 @@ func (ks *kernels) get(t testing.TB, s forward.Settings) *kernel {
 	return k
 }
 
-func loadForVectors(s forward.Settings, native bool) (*Programs, error) {
+func loadForVectors(s forward.Settings, native, veth bool) (*Programs, error) {
 	cfg := Config{
 		Addrs: s.InternalIPs, GenevePort: s.GenevePort, Keys: s.Keys, FlowEntries: s.FlowBuckets * flowWays,
 		Services: forwardtest.Limits.Services, Backends: forwardtest.Limits.Backends,
@@ -71,7 +73,11 @@ func loadForVectors(s forward.Settings, native bool) (*Programs, error) {
 		cfg.Mode = Native
 	}
 	key := [2]uint64{binary.LittleEndian.Uint64(s.FlowKey[:8]), binary.LittleEndian.Uint64(s.FlowKey[8:])}
-	return loadPrograms(cfg, s.MTU, key, map[string]any{bpfVarTestClock: uint8(1)})
+	more := map[string]any{bpfVarTestClock: uint8(1)}
+	if veth {
+		more[bpfVarCompleteChecksums] = uint8(1)
+	}
+	return loadPrograms(cfg, s.MTU, key, more)
 }
 
 // reset leaves no table, no flow and a full bucket of answers.
@@ -236,20 +242,26 @@ func (k *kernel) Records() []flow.Record {
 }
 
 func (k *kernel) SetRecord(index int, r flow.Record) {
-	flows := k.programs.Maps().byName[bpfMapFlows]
-	var bucket bpfLbFlowBucket
-	if err := flows.Lookup(uint32(index/flowWays), &bucket); err != nil {
-		k.t.Fatal(err)
-	}
-	bucket.Ways[index%flowWays] = fromRecord(r)
-	if err := flows.Put(uint32(index/flowWays), &bucket); err != nil {
-		k.t.Fatal(err)
-	}
+	all := k.Records()
+	all[index] = r
+	k.setRecords(all)
 }
 
+// setRecords writes the buckets that differ.
 func (k *kernel) setRecords(records []flow.Record) {
-	for i, r := range records {
-		k.SetRecord(i, r)
+	m := k.programs.Maps()
+	now := k.Records()
+	for first := 0; first < len(records); first += flowWays {
+		if slices.Equal(records[first:first+flowWays], now[first:first+flowWays]) {
+			continue
+		}
+		var bucket bpfLbFlowBucket
+		for i := range bucket.Ways {
+			bucket.Ways[i] = fromRecord(records[first+i])
+		}
+		if err := m.byName[bpfMapFlows].Put(uint32(first/flowWays), &bucket); err != nil {
+			k.t.Fatal(err)
+		}
 	}
 }
 

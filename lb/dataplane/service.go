@@ -193,7 +193,7 @@ func (d *Dataplane) plan(s *service, want *lb.Service, live []*backend, now uint
 	}
 	built := maglev.Build(want.TableSize, candidates)
 	if built.Slots == nil {
-		entry.Elsewhere = entry.Local && slices.ContainsFunc(want.Backends, func(b lb.Backend) bool { return !b.Draining })
+		entry.Elsewhere = entry.Local && len(want.Backends) > 0
 		return content{}, entry, nil
 	}
 	home, others := split(built, want.Backends, live)

@@ -57,12 +57,14 @@ func TestServiceFlags(t *testing.T) {
 		home []string
 	}{
 		{"no backends", service(80), dataplane.ServiceEntry{}, nil},
-		{"all draining", service(80, a1+"!"), dataplane.ServiceEntry{}, nil},
+		{"all draining", service(80, a1+"!"), dataplane.ServiceEntry{}, []string{p1}},
 		{"cluster", service(80, a1, b1), dataplane.ServiceEntry{}, []string{p1, p3}},
 		{"draining has no slots", service(80, a1, b1+"!"), dataplane.ServiceEntry{}, []string{p1}},
 		{"local", with(service(80, a1, b1), local), dataplane.ServiceEntry{Local: true}, []string{p1}},
-		{"local, elsewhere", with(service(80, a1+"!", b1), local), dataplane.ServiceEntry{Local: true, Elsewhere: true}, nil},
-		{"local, nowhere", with(service(80, a1+"!", b1+"!"), local), dataplane.ServiceEntry{Local: true}, nil},
+		{"local, all of this node draining", with(service(80, a1+"!", b1), local), dataplane.ServiceEntry{Local: true}, []string{p1}},
+		{"local, elsewhere", with(service(80, b1), local), dataplane.ServiceEntry{Local: true, Elsewhere: true}, nil},
+		{"local, elsewhere draining", with(service(80, b1+"!"), local), dataplane.ServiceEntry{Local: true, Elsewhere: true}, nil},
+		{"local, nowhere", with(service(80), local), dataplane.ServiceEntry{Local: true}, nil},
 		{"affinity is rounded up", with(service(80, a1), func(s *lb.Service) { s.Affinity = dataplane.Tick + 1 }),
 			dataplane.ServiceEntry{AffinityTicks: 2}, []string{p1}},
 		{"affinity is bounded", with(service(80, a1), func(s *lb.Service) { s.Affinity = 1<<63 - 1 - dataplane.Tick }),
@@ -271,7 +273,7 @@ func TestOneSyncReplacesWhatFillsTheDatapath(t *testing.T) {
 func TestOneSyncUsesTheLinesThatItFrees(t *testing.T) {
 	w := newWorld(t, dataplane.Limits{Nodes: 8, Backends: 8, Services: 8, Lines: 20})
 	w.sync(table(t, threeNodes, service(80, a1), service(81, b1)))
-	w.sync(table(t, threeNodes, service(80, a2), service(81, b1+"!")))
+	w.sync(table(t, threeNodes, service(80, a2), service(81)))
 	if got := set(w.load(key(80)).homes); !slices.Equal(got, []string{p2}) {
 		t.Errorf("homes %v, want %s", got, p2)
 	}

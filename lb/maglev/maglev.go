@@ -39,8 +39,10 @@ type Table struct {
 	Hash uint64
 }
 
-// Build makes the table of m slots for those backends that are not draining. No
-// two may have the same address. It panics on what no caller may pass: m not a
+// Build makes the table of m slots for those backends that are not draining, or
+// for all where all are: as with kube-proxy (KEP-1669) the last that serve go on
+// serving, for without a table their old flows would end, too. No two may have
+// the same address. It panics on what no caller may pass: m not a
 // prime up to 65537, a weight of 0, or more than 65535 backends. Where there are
 // more backends than slots, those with the highest addresses get none.
 func Build(m int, backends []lb.Backend) Table {
@@ -56,9 +58,10 @@ func Build(m int, backends []lb.Backend) Table {
 }
 
 func candidates(backends []lb.Backend) []lb.Backend {
+	allDrain := !slices.ContainsFunc(backends, func(b lb.Backend) bool { return !b.Draining })
 	var set []lb.Backend
 	for _, b := range backends {
-		if b.Draining {
+		if b.Draining && !allDrain {
 			continue
 		}
 		if b.Weight == 0 {

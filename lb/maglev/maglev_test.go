@@ -65,7 +65,7 @@ func TestBuildBoundaries(t *testing.T) {
 	}{
 		{"nil", 251, nil, []int{}},
 		{"empty", 251, []lb.Backend{}, []int{}},
-		{"all draining", 251, draining, []int{}},
+		{"all draining", 251, draining, []int{84, 84, 83}},
 		{"one", 251, backends(1), []int{251}},
 		{"two", 251, backends(2), []int{126, 125}},
 		{"one drains", 251, append(backends(2), draining[2]), []int{126, 125}},

@@ -133,6 +133,7 @@ func (m *Maps) checkService(id lb.ServiceID, e dataplane.ServiceEntry) {
 	if (e.PastUntil != 0) != e.Table.Transition {
 		m.problem("past until %d, transition %v", e.PastUntil, e.Table.Transition)
 	}
+	draining, ready := lb.BackendID(0), false // that have slots
 	for i, b := range t.List {
 		entry, ok := m.backends[b]
 		if !ok {
@@ -142,9 +143,15 @@ func (m *Maps) checkService(id lb.ServiceID, e dataplane.ServiceEntry) {
 		endpoint, ok := m.endpoints[dataplane.EndpointKey{Service: id, Wire: lb.WireIDOf(entry.Addr)}]
 		if !ok || endpoint.Backend != b {
 			m.problem("backend %d has no endpoint", b)
-		} else if endpoint.Draining && slices.Contains(t.Slots, uint16(i)) {
-			m.problem("backend %d is draining and has slots", b)
+		} else if slices.Contains(t.Slots, uint16(i)) {
+			if endpoint.Draining {
+				draining = b
+			}
+			ready = ready || !endpoint.Draining
 		}
+	}
+	if draining != 0 && ready {
+		m.problem("backend %d is draining and has slots beside one that is not", draining)
 	}
 }
 

@@ -174,7 +174,7 @@ func TestProblems(t *testing.T) {
 		}, "backend 1 has no endpoint"},
 		{"draining home", func(m *Maps) error {
 			return errors.Join(m.PutEndpoint(0, wire1, dataplane.EndpointEntry{Backend: 1, Draining: true}), m.PutService(0, entry))
-		}, "backend 1 is draining and has slots"},
+		}, "backend 1 is draining and has slots beside one that is not"},
 		{"delete with another id", func(m *Maps) error { return m.DeleteService(1, key) }, "the key is service 0's"},
 		{"VIP in use", func(m *Maps) error { return m.DeleteVIP(vip) }, "tcp/192.0.2.1:80 is on it"},
 	}
