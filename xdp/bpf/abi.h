@@ -202,6 +202,7 @@ struct lb_node {
 	__u8 pad[28];
 };
 _Static_assert(sizeof(struct lb_node) == 64, "one cache line");
+_Static_assert(__builtin_offsetof(struct lb_node, smac) == __builtin_offsetof(struct lb_node, dmac) + 6, "copied as one");
 
 enum lb_flow_kind {
 	LB_FLOW_FREE = 0,
@@ -276,7 +277,7 @@ struct lb_option {
 	__be16 table_hash;
 	__be32 tags[4]; /* home, past 1 to 3; 0: none */
 	__be64 mac;	/* SipHash-1-3 over the option, the inner addresses and ports */
-} __attribute__((packed));
+} __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct lb_option) == 4 * LB_GENEVE_OPTION_WORDS, "fixed length");
 
 struct lb_service_stats {

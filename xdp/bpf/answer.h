@@ -96,13 +96,6 @@ static __always_inline __u64 answer_pseudo_sum(const struct lb_pkt *pkt, __u8 pr
 	return sum;
 }
 
-static __always_inline __u16 fold_sum(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return fold(sum);
-}
-
 /* RFC 9293 section 3.10.7.1. */
 static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
@@ -123,8 +116,8 @@ static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 		tcp.ack = 1;
 	}
 	pkt->l4 = pkt->l3 + ip_header_len(pkt);
-	pseudo = fold_sum(answer_pseudo_sum(pkt, IPPROTO_TCP, sizeof(tcp)));
-	full = ~fold_sum(pseudo + (__u64)(__u32)bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), 0));
+	pseudo = fold64(answer_pseudo_sum(pkt, IPPROTO_TCP, sizeof(tcp)));
+	full = ~fold64(pseudo + (__u64)(__u32)bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), 0));
 	/* A partial checksum of the client's packet is still due to be completed
 	 * when ours leaves, and then wants the pseudo header's sum: the helper
 	 * knows, and only replaces that sum where it is not.
@@ -147,7 +140,7 @@ static __always_inline long tc_unreachable(struct __sk_buff *skb, struct lb_pkt 
 	__u32 quoted = ip_header_len(pkt) + 8, len = sizeof(icmp) + quoted;
 	__u8 proto = pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 	__u64 sum = pkt->family == 4 ? 0 : answer_pseudo_sum(pkt, proto, len);
-	__u16 pseudo = fold_sum(sum);
+	__u16 pseudo = fold64(sum);
 	long err;
 
 	/* IPv4 options are left out of the quote: the ports must be where a reader looks. */
@@ -166,7 +159,7 @@ static __always_inline long tc_unreachable(struct __sk_buff *skb, struct lb_pkt 
 	}
 	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)&icmp, sizeof(icmp), 0);
 	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote), 0);
-	icmp.check = ~fold_sum(sum);
+	icmp.check = ~fold64(sum);
 	/* A partial checksum of the client's packet is still due to be completed
 	 * when ours leaves: the complement of the sum over all then replaces the
 	 * last two bytes. All stays right if the pseudo header's sum was there. The

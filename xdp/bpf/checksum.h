@@ -10,13 +10,6 @@
 
 #define LB_L4_OFFSET_MAX 192 /* Ethernet, our encapsulation, IPv4 with options or IPv6 */
 
-static __always_inline __u16 fold64(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return fold(sum);
-}
-
 static __always_inline __u64 pseudo_sum(const struct lb_pkt *pkt, __u32 l4_len)
 {
 	__u64 sum = bpf_htonl(l4_len) + (__u64)bpf_htonl(pkt->proto);

@@ -35,10 +35,15 @@ static __always_inline int next_hop_is_fresh(const struct lb_node *node)
 	return node->confirmed && tick_now() - node->confirmed <= LB_NEXT_HOP_TICKS;
 }
 
+/* Both MAC addresses as words, for they follow each other in both places. */
 static __always_inline void eth_fill(struct ethhdr *eth, const struct lb_node *node)
 {
-	__builtin_memcpy(eth->h_dest, node->dmac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, node->smac, ETH_ALEN);
+	const __u32 *from = (const __u32 *)node->dmac;
+	__u32 *to = (__u32 *)eth->h_dest;
+
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
 	eth->h_proto = node_is_v4(node) ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 }
 

@@ -60,16 +60,6 @@ static __always_inline enum lb_reason tc_decide(struct __sk_buff *skb, struct lb
 	return decide(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 }
 
-/* The whole datapath, where no XDP program stands in front. */
-SEC("tcx/ingress")
-int lb_tc_in(struct __sk_buff *skb)
-{
-	struct lb_pkt pkt = {};
-	enum lb_reason reason = tc_decide(skb, &pkt);
-
-	return tc_forward(skb, &pkt, reason);
-}
-
 /* Takes over what XDP left in front of the packet; NONE if that is nothing. */
 static __always_inline enum lb_reason meta_take(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
@@ -100,6 +90,23 @@ static __always_inline enum lb_reason tc_reparse(struct __sk_buff *skb, struct l
 	pkt->position = position;
 	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
 	return reason;
+}
+
+/* The whole datapath, where no XDP program stands in front. While one comes or
+ * goes it may have begun with a packet, and taken the outer headers off: to
+ * decide anew would send that round in circles.
+ */
+SEC("tcx/ingress")
+int lb_tc_in(struct __sk_buff *skb)
+{
+	struct lb_pkt pkt = {};
+	enum lb_reason reason = meta_take(skb, &pkt);
+
+	if (reason != LB_R_NONE)
+		reason = tc_reparse(skb, &pkt, reason);
+	else
+		reason = tc_decide(skb, &pkt);
+	return tc_forward(skb, &pkt, reason);
 }
 
 /* Executes what XDP decided; what XDP passed is not ours. */

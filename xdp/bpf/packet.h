@@ -33,7 +33,7 @@ struct lb_geneve_header {
 	__u8 type;
 	__u8 len;
 	struct lb_option option;
-} __attribute__((packed));
+} __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct lb_geneve_header) == LB_GENEVE_LEN, "fixed length");
 
 /* What one program run knows of its packet. Addresses are 16 bytes, IPv4
