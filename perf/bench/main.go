@@ -50,7 +50,7 @@ func run(args []string, out io.Writer) error {
 	file := flags.String("o", "perf/results/bench.json", "`FILE` for the results")
 	only := flags.String("only", "", "run rows whose name contains `TEXT`")
 	rounds := flags.Int("rounds", 7, "`ROUNDS` of which the median is taken")
-	scale := flags.Bool("scale", true, "measure maps of 10,000 services, too")
+	scale := flags.Bool("scale", true, "measure maps of 10,000 services, too, where no row is chosen")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
