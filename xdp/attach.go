@@ -37,11 +37,11 @@ type device struct {
 // already, and native mode takes segmentation offload from their senders.
 var softwareDrivers = []string{"veth", "bridge", "tun", "macvlan", "vxlan", ""}
 
-func findDevices(cfg Config) ([]device, error) {
+func findDevices(h *netlink.Handle, cfg Config) ([]device, error) {
 	var devices []device
 	var errs []error
 	for _, name := range cfg.Interfaces {
-		l, err := netlink.LinkByName(name)
+		l, err := h.LinkByName(name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("interface %q: %w", name, err))
 			continue

@@ -114,6 +114,45 @@ func TestAttachEveryMode(t *testing.T) {
 	}
 }
 
+// An interface that is made anew, or gets another MTU, gets the programs again.
+func TestFollowDevices(t *testing.T) {
+	n, cfg := testNode(t)
+	cfg.Interfaces = []string{"fl-up"}
+	makeUplink := func() error {
+		if err := n.Netlink().LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "fl-up"}, PeerName: "fl-peer"}); err != nil {
+			return err
+		}
+		return nil
+	}
+	must(t, makeUplink())
+	d := open(t, n, cfg)
+	defer closed(t, d)
+	follow := func() error { return n.Do(d.followDevices) }
+	must(t, follow())
+	first := d.devices[0]
+
+	l, err := n.Netlink().LinkByName("fl-up")
+	must(t, err, n.Netlink().LinkDel(l))
+	if err := follow(); err == nil || err.Error() != `interface "fl-up": Link not found` {
+		t.Errorf("while it is gone: %v", err)
+	}
+	must(t, makeUplink(), follow())
+	if d.devices[0].index == first.index {
+		t.Fatal("the interface is the same")
+	}
+	for _, hook := range []string{hookIn, hookOut, xdpHook(Generic)} {
+		if !linkIsOn(pinOf(cfg.PinPath, "fl-up", hook), d.devices[0].index) {
+			t.Errorf("%s is not on the new interface", hook)
+		}
+	}
+
+	l, err = n.Netlink().LinkByName("fl-up")
+	must(t, err, n.Netlink().LinkSetMTU(l, 1400), follow())
+	if d.devices[0].mtu != 1400 {
+		t.Errorf("mtu %d", d.devices[0].mtu)
+	}
+}
+
 func TestOneWriter(t *testing.T) {
 	n, cfg := testNode(t)
 	d := open(t, n, cfg)

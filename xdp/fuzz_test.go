@@ -24,6 +24,7 @@ type fuzzing struct {
 	seed      uint64
 	stories   int // of storySteps
 	mutations int // of the packets of each vector
+	cut       bool
 }
 
 const (
@@ -32,13 +33,13 @@ const (
 )
 
 // fuzzSettings tries much more with FAIRLEAD_SOAK=1, and something else each time.
-func fuzzSettings(t *testing.T, native bool) fuzzing {
-	f := fuzzing{seed: 1, stories: 20, mutations: 60}
-	if native { // a packet costs ten times as much: see runNative
-		f.stories, f.mutations = 4, 10
+func fuzzSettings(t *testing.T, native, veth bool) fuzzing {
+	f := fuzzing{seed: 1, stories: 60, mutations: 100, cut: !veth}
+	if native { // a packet costs more: see runNative
+		f.stories, f.mutations = 20, 30
 	}
 	if os.Getenv("FAIRLEAD_SOAK") == "1" {
-		f = fuzzing{rand.Uint64(), 10 * f.stories, 20 * f.mutations}
+		f = fuzzing{rand.Uint64(), 10 * f.stories, 20 * f.mutations, true}
 	}
 	t.Logf("seed %d", f.seed)
 	return f
@@ -49,14 +50,18 @@ func (f fuzzing) rand() *rand.Rand { return rand.New(rand.NewPCG(f.seed, 0)) }
 // eachWay runs a test through TC and through native XDP.
 func eachWay(t *testing.T, test func(*testing.T, *kernels, fuzzing)) {
 	lab.RequireRoot(t)
-	for _, native := range []bool{false, true} {
-		name := "tc"
-		if native {
-			name = "native"
-		}
-		t.Run(name, func(t *testing.T) {
+	for _, row := range []struct {
+		name         string
+		native, veth bool
+	}{
+		{"tc", false, false},
+		{"native", true, false},
+		{"native on veth", true, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
 			onOneCPU(t) // answers are limited on each
-			test(t, &kernels{t: t, native: native, loaded: map[string]*Programs{}}, fuzzSettings(t, native))
+			ks := &kernels{t: t, native: row.native, veth: row.veth, loaded: map[string]*Programs{}}
+			test(t, ks, fuzzSettings(t, row.native, row.veth))
 		})
 	}
 }
@@ -107,7 +112,7 @@ func fuzzVector(t *testing.T, k *kernel, v forwardtest.Vector, f fuzzing, rnd *r
 	both.setUp(v)
 	for _, s := range v.Steps {
 		both.forward(s.Egress, s.Packet, "as it is")
-		if cut[string(s.Packet)] || len(s.Packet) > headersMax {
+		if !f.cut || cut[string(s.Packet)] || len(s.Packet) > headersMax {
 			continue
 		}
 		cut[string(s.Packet)] = true

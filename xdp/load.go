@@ -33,6 +33,7 @@ type Datapath struct {
 	mu          sync.Mutex // of what follows
 	cfg         Config
 	flowKey     [2]uint64
+	devices     []device // that the last Reconfigure was for
 	attachments []Attachment
 }
 
@@ -123,10 +124,27 @@ func (d *Datapath) Reconfigure(cfg Config) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	devices, err := findDevices(cfg)
+	devices, err := findDevices(d.netlink, cfg)
 	if err != nil {
 		return err
 	}
+	return d.reconfigure(cfg, devices)
+}
+
+// followDevices does what Reconfigure does if an interface was made anew since,
+// or got another MTU. One that is missing is waited for.
+func (d *Datapath) followDevices() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	devices, err := findDevices(d.netlink, d.cfg)
+	if err != nil || slices.Equal(devices, d.devices) {
+		return err
+	}
+	d.log.Info("interfaces changed, attach again", "interfaces", d.cfg.Interfaces)
+	return d.reconfigure(d.cfg, devices)
+}
+
+func (d *Datapath) reconfigure(cfg Config, devices []device) error {
 	programs := &programSet{datapath: d, cfg: cfg, mtu: smallestMTU(devices)}
 	defer programs.close()
 	errs := []error{detachOthers(cfg.PinPath, cfg.Interfaces)}
@@ -140,7 +158,11 @@ func (d *Datapath) Reconfigure(cfg Config) error {
 		attachments = append(attachments, a)
 	}
 	d.cfg, d.attachments = cfg, attachments
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		d.devices = devices
+	}
+	return err
 }
 
 // Attachments are the interfaces that have the programs, in the order of the configuration.

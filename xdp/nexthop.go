@@ -23,9 +23,10 @@ const nextHopInterval = 5 * time.Second
 // A neighbour in one of these states is known to answer.
 const confirmedStates = netlink.NUD_REACHABLE | netlink.NUD_PERMANENT | netlink.NUD_NOARP
 
-// Run keeps the peers' next hops fresh until ctx ends. It follows routes and
-// neighbours as the kernel has them, and asks the kernel to confirm a neighbour
-// that it has not heard of lately.
+// Run keeps the peers' next hops fresh and the programs on their interfaces
+// until ctx ends. It follows links, routes and neighbours as the kernel has
+// them, and asks the kernel to confirm a neighbour that it has not heard of
+// lately.
 func (d *Datapath) Run(ctx context.Context) error {
 	changes := make(chan struct{}, 1)
 	done := make(chan struct{})
@@ -36,6 +37,9 @@ func (d *Datapath) Run(ctx context.Context) error {
 	ticker := time.NewTicker(nextHopInterval)
 	defer ticker.Stop()
 	for {
+		if err := d.followDevices(); err != nil {
+			d.log.Warn("follow interfaces", "err", err)
+		}
 		if err := d.refreshNextHops(); err != nil {
 			d.log.Warn("refresh next hops", "err", err)
 		}
@@ -49,18 +53,22 @@ func (d *Datapath) Run(ctx context.Context) error {
 	}
 }
 
-// watchRoutes signals when a neighbour or a route changed.
+// watchRoutes signals when a link, a neighbour or a route changed.
 func watchRoutes(changes chan<- struct{}, done <-chan struct{}) error {
 	neighbours := make(chan netlink.NeighUpdate)
 	routes := make(chan netlink.RouteUpdate)
+	links := make(chan netlink.LinkUpdate)
 	if err := netlink.NeighSubscribe(neighbours, done); err != nil {
 		return fmt.Errorf("watch neighbours: %w", err)
 	}
 	if err := netlink.RouteSubscribe(routes, done); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
+	if err := netlink.LinkSubscribe(links, done); err != nil {
+		return fmt.Errorf("watch links: %w", err)
+	}
 	go func() {
-		for neighbours != nil || routes != nil {
+		for neighbours != nil || routes != nil || links != nil {
 			var ok bool
 			select {
 			case _, ok = <-neighbours:
@@ -70,6 +78,10 @@ func watchRoutes(changes chan<- struct{}, done <-chan struct{}) error {
 			case _, ok = <-routes:
 				if !ok {
 					routes = nil
+				}
+			case _, ok = <-links:
+				if !ok {
+					links = nil
 				}
 			}
 			select {

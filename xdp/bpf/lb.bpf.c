@@ -74,6 +74,7 @@ static __always_inline enum lb_reason meta_take(struct __sk_buff *skb, struct lb
 	pkt->pod_port = meta->detail;
 	pkt->table_hash = meta->detail;
 	__builtin_memcpy(pkt->tags, meta->tags, sizeof(pkt->tags));
+	meta->magic = 0; /* a veth would carry it on to the next node */
 	return meta->reason;
 }
 
