@@ -5,11 +5,9 @@ package xdp
 import (
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -290,22 +288,6 @@ func fromRecord(r flow.Record) bpfLbFlow {
 func TestVectorsTC(t *testing.T) { runVectors(t, false) }
 
 func TestVectorsNative(t *testing.T) { runVectors(t, true) }
-
-// Random tables and sequences of packets end the same way, too.
-func TestStories(t *testing.T) {
-	lab.RequireRoot(t)
-	seed := uint64(time.Now().UnixNano())
-	for _, native := range []bool{false, true} {
-		ks := &kernels{t: t, native: native, loaded: map[string]*Programs{}}
-		for story := range uint64(20) {
-			t.Run(fmt.Sprintf("native=%t seed=%d story=%d", native, seed, story), func(t *testing.T) {
-				onOneCPU(t)
-				v := forwardtest.Random(t, rand.New(rand.NewPCG(seed, story)), 150)
-				v.Run(t, ks.get(t, v.Settings))
-			})
-		}
-	}
-}
 
 // onOneCPU keeps the test's thread where it is. The thread ends with the test.
 func onOneCPU(t *testing.T) {

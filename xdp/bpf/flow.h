@@ -30,7 +30,8 @@ struct lb_flow_key {
 	__u32 now;
 	__u64 hash;    /* of client and port: flow_key_hash */
 	__u32 crowded; /* set by a search that saw the client's address and port */
-	__u32 pad;
+	__be16 pod_port; /* LB_MATCH_SUBSTITUTED */
+	__u16 pad;
 };
 
 /* To be called when client and port are set or changed. */
@@ -131,6 +132,7 @@ enum lb_flow_match {
 	LB_MATCH_SERVICE,  /* OWN or REDIRECT of the service */
 	LB_MATCH_AFFINITY, /* of the service */
 	LB_MATCH_REPLY,	   /* of the backend: OWN if its Pod sees this very port, or ALIAS */
+	LB_MATCH_SUBSTITUTED, /* OWN of the backend whose Pod sees pod_port */
 };
 
 static __always_inline int flow_matches(const struct lb_flow *flow, const struct lb_flow_key *key,
@@ -146,6 +148,8 @@ static __always_inline int flow_matches(const struct lb_flow *flow, const struct
 	case LB_MATCH_REPLY:
 		return flow->backend == key->backend &&
 		       (kind == LB_FLOW_ALIAS || (kind == LB_FLOW_OWN && flow->pod_port == flow->port));
+	case LB_MATCH_SUBSTITUTED:
+		return kind == LB_FLOW_OWN && flow->backend == key->backend && flow->pod_port == key->pod_port;
 	}
 	return 0;
 }

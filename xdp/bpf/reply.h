@@ -31,11 +31,13 @@ static __always_inline struct lb_flow *reply_flow(struct lb_flow_key *key)
 	flow = flow_find(key, LB_MATCH_REPLY);
 	if (!flow || flow->kind != LB_FLOW_ALIAS)
 		return flow;
-	key->service = flow->service;
-	key->service_tag = flow->service_tag;
+	/* An alias may outlive the flow that it was made for: what it points to has
+	 * to point back.
+	 */
+	key->pod_port = key->port;
 	key->port = flow->pod_port;
 	flow_key_hash(key);
-	return flow_find(key, LB_MATCH_SERVICE);
+	return flow_find(key, LB_MATCH_SUBSTITUTED);
 }
 
 /* Sets the MSS option (RFC 9293 section 3.7.1) to clamp if it is larger, so that
