@@ -85,7 +85,8 @@ bench: deps-demo ## As root: ns per packet of the programs, memory and time of t
 	$(GO) run ./perf/bench
 
 .PHONY: soak
-soak: deps-demo build ## As root: the demo in every XDP mode, again and again for SOAK minutes
+soak: deps-demo build ## As root: the long tests, then the demo in every XDP mode, again and again for SOAK minutes
+	FAIRLEAD_SOAK=1 REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m -run 'Flood|Fuzz' ./perf/flood ./xdp
 	@end=$$((SECONDS + 60 * $(SOAK))); rounds=0; \
 	while test $$SECONDS -lt $$end; do \
 	  for mode in native generic off; do bin/fairlead demo --xdp-mode=$$mode $(DEMO_FLAGS); done; \

@@ -41,6 +41,8 @@ type Cluster struct {
 	Services []*Service
 	// Key and PreviousKey are the wire's; without a previous one there is one key.
 	Key, PreviousKey string
+	// NodesV6 leaves the nodes' IPv4 addresses out, so that tunnels are IPv6.
+	NodesV6 bool
 	// FlowLimit is the size of a node's flow table; 0: 65536.
 	FlowLimit int
 

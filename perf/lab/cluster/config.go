@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -120,6 +121,14 @@ func (s *Service) edit(p *lab.Pod, keep func(*Backend) bool) {
 	}
 }
 
+// NodeAddrs are the InternalIPs by which the other nodes know the node.
+func (c *Cluster) NodeAddrs(n *lab.Node) []netip.Addr {
+	if c.NodesV6 {
+		return slices.DeleteFunc(slices.Clone(n.Addrs), netip.Addr.Is4)
+	}
+	return n.Addrs
+}
+
 // config is the node's file for the cluster as it stands.
 func (c *Cluster) config(n *lab.Node) Config {
 	cfg := Config{
@@ -133,7 +142,7 @@ func (c *Cluster) config(n *lab.Node) Config {
 	}
 	for _, other := range c.Lab.Nodes {
 		node := Node{Name: other.Host}
-		for _, a := range other.Addrs {
+		for _, a := range c.NodeAddrs(other) {
 			node.Addresses = append(node.Addresses, a.String())
 		}
 		cfg.Nodes = append(cfg.Nodes, node)
