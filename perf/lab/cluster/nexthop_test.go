@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/fairlead/fairlead/perf/lab"
+	"github.com/fairlead/fairlead/perf/lab/cluster"
+)
+
+// startQuickly is run for a cluster whose nodes confirm each other at once, where
+// the kernel would wait five seconds: only then does native XDP send packets on
+// by itself and not leave them to TC.
+func startQuickly(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	for _, n := range c.Lab.Nodes {
+		for _, family := range []string{"ipv4", "ipv6"} {
+			path := filepath.Join("/proc/sys/net", family, "neigh", lab.Uplink, "delay_first_probe_time")
+			if err := n.Do(func() error { return os.WriteFile(path, []byte("0"), 0) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(t, c)
+	for _, n := range c.Lab.Nodes {
+		for _, other := range c.Lab.Nodes {
+			if other == n {
+				continue
+			}
+			addr := c.NodeAddrs(other)[0]
+			if err := lab.Poll(t.Context(), 10*time.Second, func() bool { return reachable(n, addr) }); err != nil {
+				t.Fatalf("%s is no confirmed neighbour of %s: %v", addr, n.Host, err)
+			}
+		}
+	}
+}
+
+func reachable(n *lab.Node, addr netip.Addr) bool {
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	neighbours, err := n.Netlink().NeighList(0, family)
+	return err == nil && slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
+		return n.IP.Equal(addr.AsSlice()) && n.State&netlink.NUD_REACHABLE != 0
+	})
+}
+
+// sentByXDP is how many packets the node's XDP program itself sent on.
+func sentByXDP(t *testing.T, n *lab.Node) (packets int) {
+	t.Helper()
+	out, err := n.Output(t.Context(), "ethtool", "-S", lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out) {
+		var count int
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && strings.HasSuffix(name, "_xdp_tx") {
+			if _, err := fmt.Sscan(value, &count); err == nil {
+				packets += count
+			}
+		}
+	}
+	return packets
+}
