@@ -144,28 +144,20 @@ func findNextHop(h *netlink.Handle, addr netip.Addr) (nextHop, error) {
 	if err != nil {
 		return nextHop{}, fmt.Errorf("list neighbours: %w", err)
 	}
+	// What the kernel is asked for where it is not confirmed: to resolve the
+	// neighbour, as traffic would, or to ask the one that it knows.
+	ask := netlink.Neigh{LinkIndex: route.LinkIndex, Family: family, IP: via, Flags: unix.NTF_USE, State: netlink.NUD_NONE}
 	for _, n := range neighbours {
 		if n.IP.Equal(via) && len(n.HardwareAddr) == 6 {
 			copy(hop.dmac[:], n.HardwareAddr)
 			hop.confirmed = n.State&confirmedStates != 0
+			ask.Flags, ask.State, ask.HardwareAddr = 0, netlink.NUD_PROBE, n.HardwareAddr
 		}
 	}
 	if !hop.confirmed {
-		probe(h, route.LinkIndex, family, via)
+		_ = h.NeighSet(&ask) // what comes of it, the next look tells
 	}
 	return hop, nil
-}
-
-// probe asks the kernel to resolve or confirm the neighbour, as traffic would.
-// What comes of it, the next look tells.
-func probe(h *netlink.Handle, ifindex, family int, via net.IP) {
-	_ = h.NeighSet(&netlink.Neigh{
-		LinkIndex: ifindex,
-		Family:    family,
-		IP:        via,
-		Flags:     unix.NTF_USE,
-		State:     netlink.NUD_NONE,
-	})
 }
 
 // putNextHop keeps the time of the last confirmation of a hop that is not

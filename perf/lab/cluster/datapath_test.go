@@ -35,7 +35,7 @@ func TestDatapath(t *testing.T) {
 			t.Run(mode+"/"+path.name, func(t *testing.T) {
 				c := cluster.New(newLab(t, mode, path.options), fairlead, mode)
 				c.NodesV6 = path.nodesV6
-				startQuickly(t, c)
+				startConfirmed(t, c)
 				web := cluster.NewService("lab/web", "Cluster", c.Lab.Pods(), vipList(10)...)
 				serve(t, c, web)
 				t.Run("requests", func(t *testing.T) { testRequests(t, c, web) })

@@ -39,7 +39,7 @@ func TestThroughput(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			c := cluster.New(newLab(t, mode, lab.Options{}), fairlead, mode)
-			startQuickly(t, c)
+			startConfirmed(t, c)
 			server := c.Lab.Nodes[1].Pods[0]
 			serveIperf(t, c, server)
 			serve(t, c, iperfService([]*lab.Pod{server}))

@@ -5,8 +5,6 @@ package cluster_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,19 +16,11 @@ import (
 	"github.com/fairlead/fairlead/perf/lab/cluster"
 )
 
-// startQuickly is run for a cluster whose nodes confirm each other at once, where
-// the kernel would wait five seconds: only then does native XDP send packets on
-// by itself and not leave them to TC.
-func startQuickly(t *testing.T, c *cluster.Cluster) {
+// startConfirmed is run, and waits until the nodes have confirmed each other as
+// neighbours: from then on native XDP sends packets on by itself and does not
+// leave them to TC.
+func startConfirmed(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
-	for _, n := range c.Lab.Nodes {
-		for _, family := range []string{"ipv4", "ipv6"} {
-			path := filepath.Join("/proc/sys/net", family, "neigh", lab.Uplink, "delay_first_probe_time")
-			if err := n.Do(func() error { return os.WriteFile(path, []byte("0"), 0) }); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	run(t, c)
 	for _, n := range c.Lab.Nodes {
 		for _, other := range c.Lab.Nodes {
