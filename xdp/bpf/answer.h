@@ -84,18 +84,6 @@ static __always_inline __u32 ip_header_len(const struct lb_pkt *pkt)
 	return pkt->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 }
 
-static __always_inline __u64 answer_pseudo_sum(const struct lb_pkt *pkt, __u8 proto, __u32 len)
-{
-	__u64 sum = bpf_htonl(len) + (__u64)bpf_htonl(proto);
-
-	if (pkt->family == 4)
-		return sum + addr_v4(pkt->src) + addr_v4(pkt->dst);
-	for (int i = 0; i < 2; i++)
-		sum += (pkt->src[i] & 0xffffffff) + (pkt->src[i] >> 32) + (pkt->dst[i] & 0xffffffff) +
-		       (pkt->dst[i] >> 32);
-	return sum;
-}
-
 /* RFC 9293 section 3.10.7.1. */
 static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
@@ -116,7 +104,7 @@ static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 		tcp.ack = 1;
 	}
 	pkt->l4 = pkt->l3 + ip_header_len(pkt);
-	pseudo = fold64(answer_pseudo_sum(pkt, IPPROTO_TCP, sizeof(tcp)));
+	pseudo = fold64(pseudo_sum(pkt, IPPROTO_TCP, sizeof(tcp)));
 	full = ~fold64(pseudo + (__u64)(__u32)bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), 0));
 	/* A partial checksum of the client's packet is still due to be completed
 	 * when ours leaves, and then wants the pseudo header's sum: the helper
@@ -139,7 +127,7 @@ static __always_inline long tc_unreachable(struct __sk_buff *skb, struct lb_pkt 
 	__u8 quote[sizeof(struct ipv6hdr) + 8] = {};
 	__u32 quoted = ip_header_len(pkt) + 8, len = sizeof(icmp) + quoted;
 	__u8 proto = pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
-	__u64 sum = pkt->family == 4 ? 0 : answer_pseudo_sum(pkt, proto, len);
+	__u64 sum = pkt->family == 4 ? 0 : pseudo_sum(pkt, proto, len);
 	__u16 pseudo = fold64(sum);
 	long err;
 

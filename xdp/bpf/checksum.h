@@ -10,18 +10,6 @@
 
 #define LB_L4_OFFSET_MAX 192 /* Ethernet, our encapsulation, IPv4 with options or IPv6 */
 
-static __always_inline __u64 pseudo_sum(const struct lb_pkt *pkt, __u32 l4_len)
-{
-	__u64 sum = bpf_htonl(l4_len) + (__u64)bpf_htonl(pkt->proto);
-
-	if (pkt->family == 4)
-		return sum + addr_v4(pkt->src) + addr_v4(pkt->dst);
-	for (int i = 0; i < 2; i++)
-		sum += (pkt->src[i] & 0xffffffff) + (pkt->src[i] >> 32) + (pkt->dst[i] & 0xffffffff) +
-		       (pkt->dst[i] >> 32);
-	return sum;
-}
-
 /* Adds a block of constant size, the helper's and the verifier's wish. */
 #define LB_SUM_BLOCK(size)                                                              \
 	do {                                                                            \
@@ -84,7 +72,7 @@ static __always_inline int checksum_complete(const struct lb_pkt *pkt, void *dat
 	check = data + l4 + (pkt->proto == IPPROTO_TCP ? 16 : 6);
 	if ((void *)(check + 1) > data_end)
 		return 0;
-	pseudo = fold64(pseudo_sum(pkt, l4_len));
+	pseudo = fold64(pseudo_sum(pkt, pkt->proto, l4_len));
 	if (*check != pseudo)
 		return 1;
 	if (l4_len > 4095)

@@ -99,6 +99,19 @@ static __always_inline __u16 fold64(__u64 sum)
 	return fold(sum);
 }
 
+/* The unfolded sum of the pseudo header; addresses the other way round give the same. */
+static __always_inline __u64 pseudo_sum(const struct lb_pkt *pkt, __u8 proto, __u32 l4_len)
+{
+	__u64 sum = bpf_htonl(l4_len) + (__u64)bpf_htonl(proto);
+
+	if (pkt->family == 4)
+		return sum + addr_v4(pkt->src) + addr_v4(pkt->dst);
+	for (int i = 0; i < 2; i++)
+		sum += (pkt->src[i] & 0xffffffff) + (pkt->src[i] >> 32) + (pkt->dst[i] & 0xffffffff) +
+		       (pkt->dst[i] >> 32);
+	return sum;
+}
+
 /* ipv4_checksum of a header that is known but for these fields: reading it back
  * so soon after it was written takes longer (8 ns).
  */
