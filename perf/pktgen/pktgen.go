@@ -2,7 +2,7 @@
 
 // Package pktgen floods a lab: it makes frames from a template, each with
 // another source, by a BPF program that BPF_PROG_TEST_RUN runs with live
-// frames. Millions of packets a second leave one core.
+// frames.
 package pktgen
 
 import (
