@@ -227,51 +227,67 @@ LB_GLOBAL int bucket_conflicts(const struct lb_flow_key *key, int substitute)
 	return 0;
 }
 
+/* A record that may be given up, and its sequence word from before it was
+ * looked at: whoever takes it in the meantime changes that.
+ */
+struct lb_victim {
+	__u64 seq;
+	int way;
+};
+
 /* The record to give up for a new one: the same flow's earlier record, else one
  * whose time is over, else the half-open one that has been silent longest, else
  * one whose backend is gone, else the affinity that ends first. Established
- * flows are never given up.
+ * flows are never given up, nor what another CPU is writing.
  */
-static __always_inline int bucket_victim(struct lb_flow_bucket *bucket, const struct lb_flow_key *key)
+static __always_inline struct lb_victim bucket_victim(struct lb_flow_bucket *bucket, const struct lb_flow_key *key)
 {
-	int expired = LB_NO_WAY, half_open = LB_NO_WAY, affinity = LB_NO_WAY;
+	struct lb_victim expired = { .way = LB_NO_WAY }, half_open = expired, orphan = expired, affinity = expired;
 	__u32 first = bucket_first(key->hash), soonest = 0;
 	__s32 oldest = 0;
 
 	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
 		__u32 way = (first + i) & (LB_FLOW_WAYS - 1);
 		struct lb_flow *flow = bucket_way(bucket, way);
+		struct lb_victim victim = { .seq = *(volatile __u64 *)&flow->seq, .way = way };
 
+		barrier();
+		if (victim.seq & 1)
+			continue;
 		if (flow->kind == key->kind && flow_has_client(flow, key) && flow_has_service(flow, key))
-			return way;
+			return victim;
 		if (flow_is_expired(flow, key->now)) {
-			if (expired == LB_NO_WAY)
-				expired = way;
+			if (expired.way == LB_NO_WAY)
+				expired = victim;
 		} else if (flow->kind == LB_FLOW_AFFINITY) {
 			__u32 left = flow->until - key->now;
 
-			if (affinity == LB_NO_WAY || left < soonest) {
-				affinity = way;
+			if (affinity.way == LB_NO_WAY || left < soonest) {
+				affinity = victim;
 				soonest = left;
 			}
 		} else if (flow->kind != LB_FLOW_REDIRECT && flow->state == LB_FLOW_HALF_OPEN) {
 			__s32 idle = flow_idle(flow, key->now);
 
-			if (half_open == LB_NO_WAY || idle > oldest) {
-				half_open = way;
+			if (half_open.way == LB_NO_WAY || idle > oldest) {
+				half_open = victim;
 				oldest = idle;
 			}
 		}
 	}
-	if (expired != LB_NO_WAY)
+	if (expired.way != LB_NO_WAY)
 		return expired;
-	if (half_open != LB_NO_WAY)
+	if (half_open.way != LB_NO_WAY)
 		return half_open;
 	for (__u32 i = 0; i < LB_FLOW_WAYS; i++) {
 		__u32 way = (first + i) & (LB_FLOW_WAYS - 1);
+		struct lb_flow *flow = bucket_way(bucket, way);
 
-		if (!flow_has_backend(bucket_way(bucket, way)))
-			return way;
+		orphan.seq = *(volatile __u64 *)&flow->seq;
+		orphan.way = way;
+		barrier();
+		if (!(orphan.seq & 1) && !flow_has_backend(flow))
+			return orphan;
 	}
 	return affinity;
 }
@@ -290,21 +306,21 @@ struct lb_flow_init {
 LB_GLOBAL int flow_write(const struct lb_flow_key *key, const struct lb_flow_init *init)
 {
 	struct lb_flow_bucket *bucket;
+	struct lb_victim victim;
 	struct lb_flow *flow;
 	__u64 seq;
-	int way;
 
 	if (!key || !init)
 		return LB_R_ERROR;
 	bucket = bucket_at(key->hash);
 	if (!bucket)
 		return LB_R_ERROR;
-	way = bucket_victim(bucket, key);
-	if (way == LB_NO_WAY)
+	victim = bucket_victim(bucket, key);
+	if (victim.way == LB_NO_WAY)
 		return LB_R_FLOWS_FULL;
-	flow = bucket_way(bucket, way);
-	seq = *(volatile __u64 *)&flow->seq;
-	if (seq & 1 || __sync_val_compare_and_swap(&flow->seq, seq, seq + 1) != seq)
+	flow = bucket_way(bucket, victim.way);
+	seq = victim.seq;
+	if (__sync_val_compare_and_swap(&flow->seq, seq, seq + 1) != seq)
 		return LB_R_FLOWS_BUSY;
 	*(__u64 *)flow->client = key->client[0];
 	*(__u64 *)(flow->client + 8) = key->client[1];
