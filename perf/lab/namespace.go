@@ -38,7 +38,10 @@ type Namespace struct {
 // loopback is up and addresses are usable at once (no DAD).
 func (l *Lab) newNamespace(role string) (*Namespace, error) {
 	n := &Namespace{Name: l.prefix() + role, lab: l, fd: netns.None()}
-	var err error
+	err := shareNetnsDir()
+	if err != nil {
+		return nil, err
+	}
 	l.namespaces = append(l.namespaces, n)
 	err = onThread(func() (err error) {
 		n.fd, err = netns.NewNamed(n.Name)
@@ -54,6 +57,26 @@ func (l *Lab) newNamespace(role string) (*Namespace, error) {
 		return nil, err
 	}
 	return n, n.linkUp("lo")
+}
+
+// shareNetnsDir makes netnsDir a shared mount of its own, as `ip netns add` does.
+// Were it left to the next one who calls that, the names made before would
+// then lie beneath a second mount, and could not be removed any more.
+func shareNetnsDir() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return fmt.Errorf("make %s: %w", netnsDir, err)
+	}
+	share := func() error { return unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	err := share()
+	if errors.Is(err, unix.EINVAL) { // no mount point yet
+		if err = unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("share %s: %w", netnsDir, err)
+	}
+	return nil
 }
 
 // Netlink is a handle to the namespace's links, addresses and routes. The
