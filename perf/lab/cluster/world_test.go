@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,8 +172,51 @@ func ask(t *testing.T, c *cluster.Cluster, target target, n int) traffic.Result 
 	if r.Failed > 0 || !r.ClientPreserved() {
 		t.Errorf("%s %s: %d of %d requests failed: %v; clients seen: %v, want %s",
 			target.name, target.Addr, r.Failed, n, r.FirstError, r.Clients, target.Client)
+		showTCP(t, c)
 	}
 	return r
+}
+
+// showTCP logs what the kernels of client and Pods counted about TCP, for a
+// request that broke without a word of ours about it.
+func showTCP(t *testing.T, c *cluster.Cluster) {
+	namespaces := []*lab.Namespace{c.Lab.Client}
+	for _, p := range c.Lab.Pods() {
+		namespaces = append(namespaces, p.Namespace)
+	}
+	for _, n := range namespaces {
+		err := n.Do(func() error {
+			for _, file := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				t.Logf("%s: %s", n.Name, grown(string(data)))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Log(err)
+		}
+	}
+}
+
+// grown are the counters of TCP that are not 0 in a file of pairs of lines, names and values.
+func grown(file string) string {
+	var found []string
+	lines := strings.Split(file, "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if len(names) != len(values) || !strings.HasPrefix(lines[i], "Tcp") {
+			continue
+		}
+		for j, v := range values[1:] {
+			if v != "0" {
+				found = append(found, names[1+j]+"="+v)
+			}
+		}
+	}
+	return strings.Join(found, " ")
 }
 
 // expectShares holds the answers of each Pod against its share; a Pod that is
