@@ -48,6 +48,13 @@ func addrWords(a netip.Addr) (first, second uint64) {
 	return binary.NativeEndian.Uint64(b[:8]), binary.NativeEndian.Uint64(b[8:])
 }
 
+// macWord is a MAC address as the first bytes of a frame, read as a word.
+func macWord(mac [6]byte) uint64 {
+	var b [8]byte
+	copy(b[:], mac[:])
+	return binary.NativeEndian.Uint64(b[:])
+}
+
 // Bits of lb_service.table, from the lowest.
 const (
 	tableLineBits       = 24
@@ -195,6 +202,7 @@ func verdictOf(r bpfLbReason) string {
 var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_NONE:              "none",
 	bpfLbReasonLB_R_NOT_IP:            "not_ip",
+	bpfLbReasonLB_R_OTHER_MAC:         "other_mac",
 	bpfLbReasonLB_R_NOT_VIP:           "not_vip",
 	bpfLbReasonLB_R_FOREIGN_TUNNEL:    "foreign_tunnel",
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",

@@ -31,6 +31,7 @@ type device struct {
 	mtu   int
 	mode  Mode // resolved
 	veth  bool
+	mac   [6]byte
 }
 
 // softwareDrivers have nothing to gain from native XDP: their packets are skbs
@@ -48,6 +49,7 @@ func findDevices(h *netlink.Handle, cfg Config) ([]device, error) {
 		}
 		driver := driverOf(name)
 		d := device{name: name, index: l.Attrs().Index, mtu: l.Attrs().MTU, mode: cfg.Mode, veth: driver == "veth"}
+		copy(d.mac[:], l.Attrs().HardwareAddr)
 		if d.mode == Auto {
 			d.mode = Native
 			if slices.Contains(softwareDrivers, driver) {
@@ -104,7 +106,7 @@ func (s *programSet) attach(dev device) (Attachment, error) {
 	if err := os.MkdirAll(filepath.Join(pins, linksName), 0o700); err != nil {
 		return Attachment{}, err
 	}
-	v := variant{native: dev.mode == Native, veth: dev.veth}
+	v := variant{native: dev.mode == Native, veth: dev.veth, mac: dev.mac}
 	programs, err := s.load(v)
 	if err != nil {
 		return Attachment{}, err

@@ -125,6 +125,7 @@ func (c *Config) sizeMaps(spec *ebpf.CollectionSpec) {
 type variant struct {
 	native bool
 	veth   bool // completes partial checksums
+	mac    [6]byte
 }
 
 // constants are the programs' volatile consts, by name.
@@ -151,6 +152,7 @@ func (c *Config) constants(v variant, mtu int, flowBuckets uint32, flowKey [2]ui
 		bpfVarFlowMask:          flowBuckets - 1,
 		bpfVarHasOtherKey:       boolean(len(c.Keys) > 1),
 		bpfVarUplinkMtu:         uint32(mtu),
+		bpfVarOwnMac:            macWord(v.mac),
 	}
 	set[bpfVarWireKey0], set[bpfVarWireKey1] = key(0)
 	set[bpfVarOtherKey0], set[bpfVarOtherKey1] = key(1)

@@ -211,44 +211,45 @@ type bpfLbReason uint32
 const (
 	bpfLbReasonLB_R_NONE              bpfLbReason = 0
 	bpfLbReasonLB_R_NOT_IP            bpfLbReason = 1
-	bpfLbReasonLB_R_NOT_VIP           bpfLbReason = 2
-	bpfLbReasonLB_R_FOREIGN_TUNNEL    bpfLbReason = 3
-	bpfLbReasonLB_R_NOT_REPLY         bpfLbReason = 4
-	bpfLbReasonLB_R_NO_FLOW           bpfLbReason = 5
-	bpfLbReasonLB_R_MALFORMED         bpfLbReason = 6
-	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 7
-	bpfLbReasonLB_R_PROTO             bpfLbReason = 8
-	bpfLbReasonLB_R_ICMP              bpfLbReason = 9
-	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 10
-	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 11
-	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 12
-	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 13
-	bpfLbReasonLB_R_TTL               bpfLbReason = 14
-	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 15
-	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 16
-	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 17
-	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 18
-	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 19
-	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 20
-	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 21
-	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 22
-	bpfLbReasonLB_R_PORTS             bpfLbReason = 23
-	bpfLbReasonLB_R_RATE              bpfLbReason = 24
-	bpfLbReasonLB_R_ERROR             bpfLbReason = 25
-	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 26
-	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 27
-	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 28
-	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 29
-	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 30
-	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 31
-	bpfLbReasonLB_R_MINE              bpfLbReason = 32
-	bpfLbReasonLB_R_NEW               bpfLbReason = 33
-	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 34
-	bpfLbReasonLB_R_JUDGE             bpfLbReason = 35
-	bpfLbReasonLB_R_ECHO              bpfLbReason = 36
-	bpfLbReasonLB_R_REFUSED           bpfLbReason = 37
-	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 38
-	bpfLbReasonLB_R_MAX               bpfLbReason = 39
+	bpfLbReasonLB_R_OTHER_MAC         bpfLbReason = 2
+	bpfLbReasonLB_R_NOT_VIP           bpfLbReason = 3
+	bpfLbReasonLB_R_FOREIGN_TUNNEL    bpfLbReason = 4
+	bpfLbReasonLB_R_NOT_REPLY         bpfLbReason = 5
+	bpfLbReasonLB_R_NO_FLOW           bpfLbReason = 6
+	bpfLbReasonLB_R_MALFORMED         bpfLbReason = 7
+	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 8
+	bpfLbReasonLB_R_PROTO             bpfLbReason = 9
+	bpfLbReasonLB_R_ICMP              bpfLbReason = 10
+	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 11
+	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 12
+	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 13
+	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 14
+	bpfLbReasonLB_R_TTL               bpfLbReason = 15
+	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 16
+	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 17
+	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 18
+	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 19
+	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 20
+	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 21
+	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 22
+	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 23
+	bpfLbReasonLB_R_PORTS             bpfLbReason = 24
+	bpfLbReasonLB_R_RATE              bpfLbReason = 25
+	bpfLbReasonLB_R_ERROR             bpfLbReason = 26
+	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 27
+	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 28
+	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 29
+	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 30
+	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 31
+	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 32
+	bpfLbReasonLB_R_MINE              bpfLbReason = 33
+	bpfLbReasonLB_R_NEW               bpfLbReason = 34
+	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 35
+	bpfLbReasonLB_R_JUDGE             bpfLbReason = 36
+	bpfLbReasonLB_R_ECHO              bpfLbReason = 37
+	bpfLbReasonLB_R_REFUSED           bpfLbReason = 38
+	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 39
+	bpfLbReasonLB_R_MAX               bpfLbReason = 40
 )
 
 type bpfLbService struct {
@@ -353,6 +354,7 @@ const (
 	bpfVarMssClampV6           = "mss_clamp_v6"
 	bpfVarOtherKey0            = "other_key0"
 	bpfVarOtherKey1            = "other_key1"
+	bpfVarOwnMac               = "own_mac"
 	bpfVarSelfV4Hi             = "self_v4_hi"
 	bpfVarSelfV4Lo             = "self_v4_lo"
 	bpfVarSelfV6Hi             = "self_v6_hi"
@@ -452,6 +454,7 @@ type bpfVariableSpecs struct {
 	MssClampV6           *ebpf.VariableSpec `ebpf:"mss_clamp_v6"`
 	OtherKey0            *ebpf.VariableSpec `ebpf:"other_key0"`
 	OtherKey1            *ebpf.VariableSpec `ebpf:"other_key1"`
+	OwnMac               *ebpf.VariableSpec `ebpf:"own_mac"`
 	SelfV4Hi             *ebpf.VariableSpec `ebpf:"self_v4_hi"`
 	SelfV4Lo             *ebpf.VariableSpec `ebpf:"self_v4_lo"`
 	SelfV6Hi             *ebpf.VariableSpec `ebpf:"self_v6_hi"`
@@ -537,6 +540,7 @@ type bpfVariables struct {
 	MssClampV6           *ebpf.Variable `ebpf:"mss_clamp_v6"`
 	OtherKey0            *ebpf.Variable `ebpf:"other_key0"`
 	OtherKey1            *ebpf.Variable `ebpf:"other_key1"`
+	OwnMac               *ebpf.Variable `ebpf:"own_mac"`
 	SelfV4Hi             *ebpf.Variable `ebpf:"self_v4_hi"`
 	SelfV4Lo             *ebpf.Variable `ebpf:"self_v4_lo"`
 	SelfV6Hi             *ebpf.Variable `ebpf:"self_v6_hi"`

@@ -26,14 +26,20 @@ type Programs struct {
 	constants map[string]any
 }
 
-// LoadPrograms loads for an uplink of that MTU. Modes other than Native differ
-// only in who stands in front of TC. cfg needs no pin path.
-func LoadPrograms(cfg Config, mtu int, flowKey [2]uint64) (*Programs, error) {
-	return loadPrograms(cfg, mtu, flowKey, nil)
+// Uplink is the device that test runs pretend to take place on.
+type Uplink struct {
+	MTU int
+	MAC [6]byte // zero: programs take frames for every address
+}
+
+// LoadPrograms loads for an uplink. Modes other than Native differ only in who
+// stands in front of TC. cfg needs no pin path.
+func LoadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64) (*Programs, error) {
+	return loadPrograms(cfg, uplink, flowKey, nil)
 }
 
 // loadPrograms adds constants to those of cfg.
-func loadPrograms(cfg Config, mtu int, flowKey [2]uint64, more map[string]any) (*Programs, error) {
+func loadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64, more map[string]any) (*Programs, error) {
 	cfg.setDefaults()
 	spec, err := loadBpf()
 	if err != nil {
@@ -44,8 +50,8 @@ func loadPrograms(cfg Config, mtu int, flowKey [2]uint64, more map[string]any) (
 	if p.maps, err = openMaps(spec, "", slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
-	v := variant{native: cfg.Mode == Native}
-	p.constants = cfg.constants(v, mtu, p.maps.flowBuckets(), flowKey, csumFlagKnown())
+	v := variant{native: cfg.Mode == Native, mac: uplink.MAC}
+	p.constants = cfg.constants(v, uplink.MTU, p.maps.flowBuckets(), flowKey, csumFlagKnown())
 	maps.Copy(p.constants, more)
 	if p.coll, err = p.maps.load(spec, p.constants, map[string]*ebpf.Map{}); err != nil {
 		return nil, errors.Join(err, p.maps.close())

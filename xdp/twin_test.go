@@ -75,7 +75,7 @@ func loadForVectors(s forward.Settings, native, veth bool) (*Programs, error) {
 	if veth {
 		more[bpfVarCompleteChecksums] = uint8(1)
 	}
-	return loadPrograms(cfg, s.MTU, key, more)
+	return loadPrograms(cfg, Uplink{MTU: s.MTU, MAC: s.MAC}, key, more)
 }
 
 // reset leaves no table, no flow and a full bucket of answers.

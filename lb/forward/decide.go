@@ -27,6 +27,9 @@ type decision struct {
 
 // decide finds the reason for a packet that came in by a device of ours.
 func (f *Forwarder) decide(d *decision, frame []byte) Reason {
+	if !f.frameIsOurs(frame) {
+		return OtherMAC
+	}
 	reason := f.parse(d, frame)
 	if reason == None && d.tunnelled && !f.optionAuthentic(d) {
 		reason = BadMAC
@@ -51,6 +54,12 @@ func (f *Forwarder) decide(d *decision, frame []byte) Reason {
 		return EncapHome
 	}
 	return f.owner(d)
+}
+
+// frameIsOurs says that the frame is for this machine: a switch floods what it
+// does not know a port for, and a mirror port has the frames of all.
+func (f *Forwarder) frameIsOurs(frame []byte) bool {
+	return f.mac == [6]byte{} || len(frame) < packet.EthernetLen || [6]byte(frame) == f.mac
 }
 
 // parse reads the frame, and the client's packet inside if another node sent it.

@@ -28,6 +28,7 @@ type Forwarder struct {
 	flows      *flow.Table
 	self       self
 	genevePort uint16
+	mac        [6]byte
 	keys       []packet.Key
 	mtu        int
 	mssClampV4 uint16
@@ -48,7 +49,7 @@ func NewForwarder(s Settings, tables *Tables) (*Forwarder, error) {
 	}
 	f := &Forwarder{
 		tables: tables, flows: flows,
-		self: selfOf(s.InternalIPs), genevePort: s.GenevePort, mtu: s.MTU,
+		self: selfOf(s.InternalIPs), genevePort: s.GenevePort, mac: s.MAC, mtu: s.MTU,
 		mssClampV4: s.MSSClampV4, mssClampV6: s.MSSClampV6,
 		stats: make([]Stats, tables.limits.Services),
 	}

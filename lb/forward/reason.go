@@ -38,6 +38,7 @@ const (
 	None Reason = iota // undecided: go on
 
 	NotIP // pass
+	OtherMAC
 	NotVIP
 	ForeignTunnel
 	NotReply
@@ -88,7 +89,7 @@ const (
 
 var reasonNames = [ReasonCount]string{
 	"none",
-	"not_ip", "not_vip", "foreign_tunnel", "not_reply", "no_flow",
+	"not_ip", "other_mac", "not_vip", "foreign_tunnel", "not_reply", "no_flow",
 	"malformed", "fragment", "proto", "icmp", "unknown_port", "source_range", "no_local_backends",
 	"stale_table", "ttl", "too_big", "no_node", "bad_option", "bad_mac", "unknown_service", "not_local",
 	"flows_full", "flows_busy", "ports", "rate", "error",

@@ -16,6 +16,9 @@ type Settings struct {
 	// InternalIPs are this node's own, at most one of each family.
 	InternalIPs []netip.Addr
 	GenevePort  uint16
+	// MAC is the uplink's; frames for another one are not for this node. Zero
+	// takes every frame.
+	MAC [6]byte
 	// Keys authenticate the wire: the first signs, both are accepted. One or two.
 	Keys [][16]byte
 	MTU  int // of the uplink

@@ -192,6 +192,7 @@ const (
 	benchVarMssClampV6           = "mss_clamp_v6"
 	benchVarOtherKey0            = "other_key0"
 	benchVarOtherKey1            = "other_key1"
+	benchVarOwnMac               = "own_mac"
 	benchVarPortOffset           = "port_offset"
 	benchVarSelfV4Hi             = "self_v4_hi"
 	benchVarSelfV4Lo             = "self_v4_lo"
@@ -309,6 +310,7 @@ type benchVariableSpecs struct {
 	MssClampV6           *ebpf.VariableSpec `ebpf:"mss_clamp_v6"`
 	OtherKey0            *ebpf.VariableSpec `ebpf:"other_key0"`
 	OtherKey1            *ebpf.VariableSpec `ebpf:"other_key1"`
+	OwnMac               *ebpf.VariableSpec `ebpf:"own_mac"`
 	PortOffset           *ebpf.VariableSpec `ebpf:"port_offset"`
 	SelfV4Hi             *ebpf.VariableSpec `ebpf:"self_v4_hi"`
 	SelfV4Lo             *ebpf.VariableSpec `ebpf:"self_v4_lo"`
@@ -410,6 +412,7 @@ type benchVariables struct {
 	MssClampV6           *ebpf.Variable `ebpf:"mss_clamp_v6"`
 	OtherKey0            *ebpf.Variable `ebpf:"other_key0"`
 	OtherKey1            *ebpf.Variable `ebpf:"other_key1"`
+	OwnMac               *ebpf.Variable `ebpf:"own_mac"`
 	PortOffset           *ebpf.Variable `ebpf:"port_offset"`
 	SelfV4Hi             *ebpf.Variable `ebpf:"self_v4_hi"`
 	SelfV4Lo             *ebpf.Variable `ebpf:"self_v4_lo"`

@@ -57,7 +57,7 @@ func (s *Scale) program(n int) error {
 	p, err := xdp.LoadPrograms(xdp.Config{
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, GenevePort: genevePort, Keys: [][16]byte{wireKey},
 		Backends: 1 << 17, TableBytes: 128 << 20,
-	}, uplinkMTU, [2]uint64{1, 2})
+	}, uplink, [2]uint64{1, 2})
 	if err != nil {
 		return err
 	}

@@ -9,16 +9,19 @@ import (
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/lb/maglev"
+	"github.com/fairlead/fairlead/lb/packet/packettest"
 	"github.com/fairlead/fairlead/xdp"
 )
 
 const (
 	genevePort   = 6180
-	uplinkMTU    = 1500
 	servicePort  = 80
 	podPort      = 8080
 	backendCount = 100 // of each service
 )
+
+// uplink is what the frames arrive on.
+var uplink = xdp.Uplink{MTU: 1500, MAC: packettest.NodeMAC}
 
 var wireKey = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
@@ -62,7 +65,7 @@ func (f family) load(flowEntries int) (*xdp.Programs, error) {
 	p, err := xdp.LoadPrograms(xdp.Config{
 		Mode: xdp.Native, Addrs: []netip.Addr{f.self}, GenevePort: genevePort, Keys: [][16]byte{wireKey},
 		FlowEntries: flowEntries, Services: 64, Backends: 1024, TableBytes: 1 << 20,
-	}, uplinkMTU, [2]uint64{1, 2})
+	}, uplink, [2]uint64{1, 2})
 	if err != nil {
 		return nil, err
 	}

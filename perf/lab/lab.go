@@ -30,6 +30,8 @@ type Options struct {
 	PodsPerNode int
 	// Bridged puts a node's Pods on a bridge; else each has a route of its own.
 	Bridged bool
+	// Hub makes the bridge between nodes flood every frame to all of them.
+	Hub bool
 	// Native makes XDP_TX and XDP_REDIRECT out of the nodes' uplinks work on
 	// veth: the uplink's peer gets an XDP program that passes everything.
 	Native bool

@@ -56,12 +56,17 @@ func (n *Namespace) addVeth(name string, peer *Namespace, peerName string, mtu i
 }
 
 // addBridge makes a bridge and sets it up. It does not snoop: neighbor
-// solicitations must reach every port from the first moment.
-func (n *Namespace) addBridge(name string, mtu int) error {
+// solicitations must reach every port from the first moment. As a hub it
+// learns no addresses, so that every frame goes out of every port.
+func (n *Namespace) addBridge(name string, mtu int, hub bool) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = name, mtu
 	snooping := false
-	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+	bridge := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}
+	if hub {
+		bridge.AgeingTime = new(uint32)
+	}
+	if err := n.nl.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("add bridge %s in %s: %w", name, n.Name, err)
 	}
 	return n.linkUp(name)

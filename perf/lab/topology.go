@@ -104,7 +104,7 @@ func (l *Lab) buildRouter() (err error) {
 	r, c, mtu := l.Router, l.Client, l.options.MTU
 	return steps(
 		func() error { return r.setSysctls(routerSysctls) },
-		func() error { return r.addBridge(routerBridge, mtu) },
+		func() error { return r.addBridge(routerBridge, mtu, l.options.Hub) },
 		func() error {
 			return r.AddAddrs(routerBridge, netip.PrefixFrom(RouterAddr4, 24), netip.PrefixFrom(RouterAddr6, 64))
 		},
@@ -170,7 +170,7 @@ func (l *Lab) addPodGateway(n *Node) error {
 		return n.AddAddrs("lo", netip.PrefixFrom(gateway4, 32), netip.PrefixFrom(gateway6, 128))
 	}
 	return steps(
-		func() error { return n.addBridge(podBridge, l.options.MTU) },
+		func() error { return n.addBridge(podBridge, l.options.MTU, false) },
 		func() error {
 			return n.AddAddrs(podBridge, netip.PrefixFrom(gateway4, 24), netip.PrefixFrom(gateway6, 64))
 		},

@@ -78,6 +78,7 @@ enum lb_reason {
 	LB_R_NONE = 0, /* undecided: go on */
 	/* pass */
 	LB_R_NOT_IP,
+	LB_R_OTHER_MAC,	     /* the frame is for another machine, or for many */
 	LB_R_NOT_VIP,
 	LB_R_FOREIGN_TUNNEL, /* Geneve on our port that is not ours */
 	LB_R_NOT_REPLY,	     /* leaves, and is no reply of a local backend */

@@ -15,6 +15,9 @@ volatile const __be16 geneve_port;
 /* This node's InternalIPs, IPv4 mapped; zero where it has none of the family. */
 volatile const __u64 self_v4_hi, self_v4_lo, self_v6_hi, self_v6_lo;
 
+/* The device's MAC address in memory order; 0 where it has none. */
+volatile const __u64 own_mac;
+
 volatile const __u32 uplink_mtu;
 volatile const __u16 mss_clamp_v4, mss_clamp_v6;
 

@@ -249,6 +249,8 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, void *data, voi
 	enum lb_reason reason;
 
 	pkt->service = LB_NO_SERVICE;
+	if (!frame_is_ours(data, data_end))
+		return LB_R_OTHER_MAC;
 	reason = parse(pkt, data, data_end, frame_len);
 	if (reason == LB_R_NONE && pkt->tunnelled && !option_authentic(pkt))
 		reason = LB_R_BAD_MAC;

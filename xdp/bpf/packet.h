@@ -238,6 +238,18 @@ static __always_inline enum lb_reason parse_tunnel(struct lb_pkt *pkt, void *dat
 	return LB_R_NONE;
 }
 
+/* Is the frame for this machine? A switch floods what it does not know a port
+ * for, and a mirror port has the frames of all.
+ */
+static __always_inline int frame_is_ours(void *data, void *data_end)
+{
+	struct ethhdr *eth = data;
+
+	if (!own_mac || (void *)(eth + 1) > data_end)
+		return 1;
+	return (*(__u64 *)data & 0xffffffffffff) == own_mac;
+}
+
 /* frame_len counts what does not lie between data and data_end, too. */
 static __always_inline enum lb_reason parse(struct lb_pkt *pkt, void *data, void *data_end, __u32 frame_len)
 {

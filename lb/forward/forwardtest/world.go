@@ -73,7 +73,7 @@ func SettingsOf(n lb.Node) forward.Settings {
 	internal := n.Addrs
 	v4, v6 := forward.MSSClamps(1500, internal)
 	return forward.Settings{
-		InternalIPs: internal, GenevePort: geneve, Keys: [][16]byte{key1, key2}, MTU: 1500,
+		InternalIPs: internal, GenevePort: geneve, MAC: packettest.NodeMAC, Keys: [][16]byte{key1, key2}, MTU: 1500,
 		MSSClampV4: v4, MSSClampV6: v6, FlowBuckets: 16, FlowKey: [16]byte{0xf1, 0x0e},
 	}
 }

@@ -16,7 +16,7 @@ type counts map[string]uint64
 
 // background are the reasons of packets that have nothing to do with services;
 // there may be any number of them.
-var background = []string{"not_ip", "not_vip", "not_reply"}
+var background = []string{"not_ip", "other_mac", "not_vip", "not_reply"}
 
 // countersOf sums what the nodes' agents say; no nodes means all.
 func countersOf(t *testing.T, c *cluster.Cluster, nodes ...*lab.Node) counts {

@@ -14,7 +14,7 @@ import (
 const requests = 250
 
 // paths are the places where offloads can be missing, and what else a network
-// can be like: Pods on a bridge, nodes that know each other by IPv6.
+// can be like: Pods on a bridge, nodes that know each other by IPv6, a switch that floods.
 var paths = []struct {
 	name    string
 	options lab.Options
@@ -23,7 +23,7 @@ var paths = []struct {
 	{name: "all-offloads"},
 	{name: "soft-owners", options: lab.Options{SoftHop: lab.SoftHopOwners}},
 	{name: "soft-owners-v6", options: lab.Options{SoftHop: lab.SoftHopOwners}, nodesV6: true},
-	{name: "soft-all", options: lab.Options{SoftHop: lab.SoftHopAll, Bridged: true}},
+	{name: "soft-all", options: lab.Options{SoftHop: lab.SoftHopAll, Bridged: true, Hub: true}},
 }
 
 // TestDatapath sends all kinds of traffic through every mode, with offloads as
