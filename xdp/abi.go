@@ -38,6 +38,14 @@ const (
 
 // swap16 turns a 16-bit number from host to network order and back.
 func swap16(v uint16) uint16 { return bits.ReverseBytes16(v) }
+func swap32(v uint32) uint32 { return bits.ReverseBytes32(v) }
+
+func boolean(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 // toAddr undoes the IPv4 mapping.
 func toAddr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
@@ -208,6 +216,13 @@ var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",
 	bpfLbReasonLB_R_NO_FLOW:           "no_flow",
 	bpfLbReasonLB_R_MALFORMED:         "malformed",
+	bpfLbReasonLB_R_HEADERS:           "headers",
+	bpfLbReasonLB_R_MARTIAN:           "martian",
+	bpfLbReasonLB_R_ICMP_ORPHAN:       "icmp_orphan",
+	bpfLbReasonLB_R_TUNNEL_ERROR:      "tunnel_error",
+	bpfLbReasonLB_R_CONGESTED:         "congested",
+	bpfLbReasonLB_R_RELATED:           "related",
+	bpfLbReasonLB_R_PACKET_TOO_BIG:    "packet_too_big",
 	bpfLbReasonLB_R_FRAGMENT:          "fragment",
 	bpfLbReasonLB_R_PROTO:             "proto",
 	bpfLbReasonLB_R_ICMP:              "icmp",

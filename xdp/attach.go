@@ -32,6 +32,7 @@ type device struct {
 	mode  Mode // resolved
 	veth  bool
 	mac   [6]byte
+	place int // among the interfaces
 }
 
 // softwareDrivers have nothing to gain from native XDP: their packets are skbs
@@ -41,18 +42,19 @@ var softwareDrivers = []string{"veth", "bridge", "tun", "macvlan", "vxlan", ""}
 func findDevices(h *netlink.Handle, cfg Config) ([]device, error) {
 	var devices []device
 	var errs []error
-	for _, name := range cfg.Interfaces {
+	for place, name := range cfg.Interfaces {
 		l, err := h.LinkByName(name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("interface %q: %w", name, err))
 			continue
 		}
 		driver := driverOf(name)
-		d := device{name: name, index: l.Attrs().Index, mtu: l.Attrs().MTU, mode: cfg.Mode, veth: driver == "veth"}
+		d := device{name: name, index: l.Attrs().Index, mtu: l.Attrs().MTU, mode: cfg.Mode, veth: driver == "veth", place: place}
 		copy(d.mac[:], l.Attrs().HardwareAddr)
 		if d.mode == Auto {
 			d.mode = Native
-			if slices.Contains(softwareDrivers, driver) {
+			// Userspace has no use for segments that are longer than a frame.
+			if slices.Contains(softwareDrivers, driver) && cfg.OpenSockets == nil {
 				d.mode = Generic
 			}
 		}
@@ -107,6 +109,9 @@ func (s *programSet) attach(dev device) (Attachment, error) {
 		return Attachment{}, err
 	}
 	v := variant{native: dev.mode == Native, veth: dev.veth, mac: dev.mac}
+	if s.cfg.OpenSockets != nil {
+		v.socketBase, v.ifindex = socketBase(dev), uint32(dev.index)
+	}
 	programs, err := s.load(v)
 	if err != nil {
 		return Attachment{}, err
@@ -132,11 +137,23 @@ func (s *programSet) attach(dev device) (Attachment, error) {
 			}
 		}
 	}
+	first := programs.LbXdp
+	if s.cfg.OpenSockets != nil {
+		if err := s.openSockets(dev, programs); err != nil {
+			return Attachment{}, err
+		}
+		first = programs.LbXdpSocket
+	}
 	if dev.mode != Off {
-		if err := ensureXDP(pins, dev, programs.LbXdp); err != nil {
+		if err := ensureXDP(pins, dev, first); err != nil {
 			return Attachment{}, err
 		}
 		if err := ensureTCX(pins, dev, hookIn, ebpf.AttachTCXIngress, programs.LbTcAfterXdp); err != nil {
+			return Attachment{}, err
+		}
+	}
+	if s.cfg.OpenSockets == nil {
+		if err := removeStack(s.datapath.netlink, pins, dev.name); err != nil {
 			return Attachment{}, err
 		}
 	}
@@ -224,7 +241,7 @@ func unpinLink(pin string) error {
 }
 
 // detachOthers takes the programs off every interface that is not in keep.
-func detachOthers(pinPath string, keep []string) error {
+func detachOthers(h *netlink.Handle, pinPath string, keep []string) error {
 	entries, err := os.ReadDir(filepath.Join(pinPath, linksName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -240,7 +257,8 @@ func detachOthers(pinPath string, keep []string) error {
 		if slices.Contains(keep, iface) {
 			continue
 		}
-		errs = append(errs, unpinLink(filepath.Join(pinPath, linksName, e.Name())), restoreSegmentation(iface))
+		errs = append(errs, unpinLink(filepath.Join(pinPath, linksName, e.Name())), restoreSegmentation(iface),
+			removeStack(h, pinPath, iface))
 	}
 	return errors.Join(errs...)
 }
@@ -256,7 +274,12 @@ func Cleanup(pinPath string) error {
 		return err
 	}
 	defer lock.Close()
-	if err := detachOthers(pinPath, nil); err != nil {
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	if err := detachOthers(h, pinPath, nil); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(pinPath); err != nil {

@@ -48,6 +48,11 @@ type Config struct {
 	// a power of two, TableBytes is for all lookup tables together. 0: default.
 	FlowEntries, Services, Backends, TableBytes int
 
+	// OpenSockets opens the sockets of an interface, whose packets then go to
+	// them: the userspace datapath. nil: the programs forward. It is called
+	// again for the same interface when the programs are replaced.
+	OpenSockets func(SocketDevice) error
+
 	Logger *slog.Logger
 }
 
@@ -89,6 +94,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("keys: %d given: want one or two", len(c.Keys))
 	case c.GenevePort == 0:
 		return fmt.Errorf("geneve port: 0: want 1 to 65535")
+	case c.OpenSockets != nil && c.Mode == Off:
+		return fmt.Errorf("xdp mode off: the userspace datapath needs XDP")
+	case c.OpenSockets != nil && len(c.Interfaces) > maxSocketDevices:
+		return fmt.Errorf("interfaces: %d given: the userspace datapath takes %d", len(c.Interfaces), maxSocketDevices)
 	case len(c.Addrs) == 0:
 		return fmt.Errorf("addresses: none given: want this node's InternalIPs")
 	}
@@ -126,16 +135,13 @@ type variant struct {
 	native bool
 	veth   bool // completes partial checksums
 	mac    [6]byte
+	// Of the userspace datapath.
+	socketBase uint32
+	ifindex    uint32
 }
 
 // constants are the programs' volatile consts, by name.
 func (c *Config) constants(v variant, mtu int, flowBuckets uint32, flowKey [2]uint64, csumFlag bool) map[string]any {
-	boolean := func(b bool) uint8 {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	key := func(i int) (uint64, uint64) {
 		if i >= len(c.Keys) {
 			return 0, 0
@@ -153,6 +159,8 @@ func (c *Config) constants(v variant, mtu int, flowBuckets uint32, flowKey [2]ui
 		bpfVarHasOtherKey:       boolean(len(c.Keys) > 1),
 		bpfVarUplinkMtu:         uint32(mtu),
 		bpfVarOwnMac:            macWord(v.mac),
+		bpfVarSocketBase:        v.socketBase,
+		bpfVarUplinkIfindex:     v.ifindex,
 	}
 	set[bpfVarWireKey0], set[bpfVarWireKey1] = key(0)
 	set[bpfVarOtherKey0], set[bpfVarOtherKey1] = key(1)

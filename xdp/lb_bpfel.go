@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfLbAddr struct {
+	_    structs.HostLayout
+	Addr [16]uint8
+}
+
 type bpfLbBackend struct {
 	_    structs.HostLayout
 	Addr [16]uint8
@@ -107,6 +112,22 @@ const (
 	bpfLbFlowStateLB_FLOW_ESTABLISHED bpfLbFlowState = 1
 )
 
+type bpfLbFragmentKey struct {
+	_     structs.HostLayout
+	Src   [16]uint8
+	Dst   [16]uint8
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type bpfLbFragmentPorts struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Seen  uint32
+}
+
 type bpfLbGeneve uint32
 
 const (
@@ -143,6 +164,14 @@ const (
 	bpfLbLimitLB_ANSWERS_BURST         bpfLbLimit = 1024
 	bpfLbLimitLB_NEXT_HOP_TICKS        bpfLbLimit = 450
 	bpfLbLimitLB_NODES_MAX             bpfLbLimit = 1024
+	bpfLbLimitLB_SOCKETS_MAX           bpfLbLimit = 1024
+	bpfLbLimitLB_QUEUES_MAX            bpfLbLimit = 128
+	bpfLbLimitLB_EXTENSIONS_MAX        bpfLbLimit = 4
+	bpfLbLimitLB_EXTENSIONS_BYTES      bpfLbLimit = 64
+	bpfLbLimitLB_FRAGMENT_TICKS        bpfLbLimit = 447
+	bpfLbLimitLB_FRAGMENTS_MAX         bpfLbLimit = 8192
+	bpfLbLimitLB_PATH_MTU_MIN          bpfLbLimit = 1280
+	bpfLbLimitLB_PATH_MTU_TICKS        bpfLbLimit = 8940
 )
 
 type bpfLbLine struct {
@@ -176,7 +205,10 @@ type bpfLbNode struct {
 	Confirmed uint32
 	Dmac      [6]uint8
 	Smac      [6]uint8
-	Pad       [28]uint8
+	Mtu       uint16
+	Pad       [2]uint8
+	MtuUntil  uint32
+	Pad2      [20]uint8
 }
 
 type bpfLbOption struct {
@@ -186,6 +218,56 @@ type bpfLbOption struct {
 	TableHash uint16
 	Tags      [4]uint32
 	Mac       uint64
+}
+
+type bpfLbOwnerQuery struct {
+	_   structs.HostLayout
+	Pkt struct {
+		_            structs.HostLayout
+		Src          [2]uint64
+		Dst          [2]uint64
+		Sport        uint16
+		Dport        uint16
+		Seq          uint32
+		Ack          uint32
+		Len          uint32
+		L3           uint16
+		L4           uint16
+		Quote        uint16
+		QuoteL4      uint16
+		Proto        uint8
+		Family       uint8
+		Tos          uint8
+		Ttl          uint8
+		TcpFlags     uint8
+		TcpWords     uint8
+		IcmpType     uint8
+		TagsLen      uint8
+		Malformed    uint8
+		BadHeaders   uint8
+		DontFragment uint8
+		Fragment     uint8
+		Followed     uint8
+		Related      uint8
+		Mtu          uint16
+		FragmentId   uint32
+		Tunnelled    uint8
+		OuterFamily  uint8
+		OuterTos     uint8
+		Position     uint8
+		Node         uint16
+		TableHash    uint16
+		PodPort      uint16
+		Piece        uint8
+		Pad          uint8
+		Service      uint32
+		Backend      uint32
+		Tags         [4]uint32
+		Mac          uint64
+		Hash         uint64
+	}
+	Reason uint32
+	Pad    uint32
 }
 
 type bpfLbPosition uint32
@@ -217,40 +299,68 @@ const (
 	bpfLbReasonLB_R_NOT_REPLY         bpfLbReason = 5
 	bpfLbReasonLB_R_NO_FLOW           bpfLbReason = 6
 	bpfLbReasonLB_R_MALFORMED         bpfLbReason = 7
-	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 8
-	bpfLbReasonLB_R_PROTO             bpfLbReason = 9
-	bpfLbReasonLB_R_ICMP              bpfLbReason = 10
-	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 11
-	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 12
-	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 13
-	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 14
-	bpfLbReasonLB_R_TTL               bpfLbReason = 15
-	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 16
-	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 17
-	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 18
-	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 19
-	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 20
-	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 21
-	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 22
-	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 23
-	bpfLbReasonLB_R_PORTS             bpfLbReason = 24
-	bpfLbReasonLB_R_RATE              bpfLbReason = 25
-	bpfLbReasonLB_R_ERROR             bpfLbReason = 26
-	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 27
-	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 28
-	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 29
-	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 30
-	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 31
-	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 32
-	bpfLbReasonLB_R_MINE              bpfLbReason = 33
-	bpfLbReasonLB_R_NEW               bpfLbReason = 34
-	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 35
-	bpfLbReasonLB_R_JUDGE             bpfLbReason = 36
-	bpfLbReasonLB_R_ECHO              bpfLbReason = 37
-	bpfLbReasonLB_R_REFUSED           bpfLbReason = 38
-	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 39
-	bpfLbReasonLB_R_MAX               bpfLbReason = 40
+	bpfLbReasonLB_R_HEADERS           bpfLbReason = 8
+	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 9
+	bpfLbReasonLB_R_MARTIAN           bpfLbReason = 10
+	bpfLbReasonLB_R_PROTO             bpfLbReason = 11
+	bpfLbReasonLB_R_ICMP              bpfLbReason = 12
+	bpfLbReasonLB_R_ICMP_ORPHAN       bpfLbReason = 13
+	bpfLbReasonLB_R_TUNNEL_ERROR      bpfLbReason = 14
+	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 15
+	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 16
+	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 17
+	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 18
+	bpfLbReasonLB_R_TTL               bpfLbReason = 19
+	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 20
+	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 21
+	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 22
+	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 23
+	bpfLbReasonLB_R_CONGESTED         bpfLbReason = 24
+	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 25
+	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 26
+	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 27
+	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 28
+	bpfLbReasonLB_R_PORTS             bpfLbReason = 29
+	bpfLbReasonLB_R_RATE              bpfLbReason = 30
+	bpfLbReasonLB_R_ERROR             bpfLbReason = 31
+	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 32
+	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 33
+	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 34
+	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 35
+	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 36
+	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 37
+	bpfLbReasonLB_R_MINE              bpfLbReason = 38
+	bpfLbReasonLB_R_NEW               bpfLbReason = 39
+	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 40
+	bpfLbReasonLB_R_JUDGE             bpfLbReason = 41
+	bpfLbReasonLB_R_RELATED           bpfLbReason = 42
+	bpfLbReasonLB_R_ECHO              bpfLbReason = 43
+	bpfLbReasonLB_R_REFUSED           bpfLbReason = 44
+	bpfLbReasonLB_R_PACKET_TOO_BIG    bpfLbReason = 45
+	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 46
+	bpfLbReasonLB_R_MAX               bpfLbReason = 47
 )
+
+type bpfLbScratch struct {
+	_   structs.HostLayout
+	Key struct {
+		_          structs.HostLayout
+		Client     [2]uint64
+		Port       uint16
+		Proto      uint8
+		Kind       uint8
+		Service    uint32
+		ServiceTag uint32
+		Backend    uint32
+		BackendTag uint32
+		Now        uint32
+		Hash       uint64
+		Crowded    uint32
+		PodPort    uint16
+		Pad        uint16
+	}
+	Quote [128]uint8
+}
 
 type bpfLbService struct {
 	_             structs.HostLayout
@@ -330,18 +440,25 @@ const (
 	bpfMapCounters             = "counters"
 	bpfMapEndpoints            = "endpoints"
 	bpfMapFlows                = "flows"
+	bpfMapFragments            = "fragments"
 	bpfMapIdentity             = "identity"
 	bpfMapLocalBackends        = "local_backends"
 	bpfMapLookupTables         = "lookup_tables"
+	bpfMapNodeIds              = "node_ids"
 	bpfMapNodes                = "nodes"
+	bpfMapScratch              = "scratch"
 	bpfMapServiceRecords       = "service_records"
 	bpfMapServiceStats         = "service_stats"
 	bpfMapServices             = "services"
+	bpfMapSockets              = "sockets"
 	bpfMapSourceRanges         = "source_ranges"
+	bpfProgLbOwner             = "lb_owner"
 	bpfProgLbTcAfterXdp        = "lb_tc_after_xdp"
 	bpfProgLbTcIn              = "lb_tc_in"
+	bpfProgLbTcInject          = "lb_tc_inject"
 	bpfProgLbTcOut             = "lb_tc_out"
 	bpfProgLbXdp               = "lb_xdp"
+	bpfProgLbXdpSocket         = "lb_xdp_socket"
 	bpfVarCompleteChecksums    = "complete_checksums"
 	bpfVarCsumIpv6Flag         = "csum_ipv6_flag"
 	bpfVarFlowKey0             = "flow_key0"
@@ -360,11 +477,13 @@ const (
 	bpfVarSelfV6Hi             = "self_v6_hi"
 	bpfVarSelfV6Lo             = "self_v6_lo"
 	bpfVarSharedTypes          = "shared_types"
+	bpfVarSocketBase           = "socket_base"
 	bpfVarTableLines           = "table_lines"
 	bpfVarTableSlots           = "table_slots"
 	bpfVarTableTransitionLines = "table_transition_lines"
 	bpfVarTestClock            = "test_clock"
 	bpfVarTestTick             = "test_tick"
+	bpfVarUplinkIfindex        = "uplink_ifindex"
 	bpfVarUplinkMtu            = "uplink_mtu"
 	bpfVarWireKey0             = "wire_key0"
 	bpfVarWireKey1             = "wire_key1"
@@ -413,10 +532,13 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	LbOwner      *ebpf.ProgramSpec `ebpf:"lb_owner"`
 	LbTcAfterXdp *ebpf.ProgramSpec `ebpf:"lb_tc_after_xdp"`
 	LbTcIn       *ebpf.ProgramSpec `ebpf:"lb_tc_in"`
+	LbTcInject   *ebpf.ProgramSpec `ebpf:"lb_tc_inject"`
 	LbTcOut      *ebpf.ProgramSpec `ebpf:"lb_tc_out"`
 	LbXdp        *ebpf.ProgramSpec `ebpf:"lb_xdp"`
+	LbXdpSocket  *ebpf.ProgramSpec `ebpf:"lb_xdp_socket"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -428,13 +550,17 @@ type bpfMapSpecs struct {
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Endpoints      *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows          *ebpf.MapSpec `ebpf:"flows"`
+	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
 	Identity       *ebpf.MapSpec `ebpf:"identity"`
 	LocalBackends  *ebpf.MapSpec `ebpf:"local_backends"`
 	LookupTables   *ebpf.MapSpec `ebpf:"lookup_tables"`
+	NodeIds        *ebpf.MapSpec `ebpf:"node_ids"`
 	Nodes          *ebpf.MapSpec `ebpf:"nodes"`
+	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ServiceRecords *ebpf.MapSpec `ebpf:"service_records"`
 	ServiceStats   *ebpf.MapSpec `ebpf:"service_stats"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
+	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
 	SourceRanges   *ebpf.MapSpec `ebpf:"source_ranges"`
 }
 
@@ -460,11 +586,13 @@ type bpfVariableSpecs struct {
 	SelfV6Hi             *ebpf.VariableSpec `ebpf:"self_v6_hi"`
 	SelfV6Lo             *ebpf.VariableSpec `ebpf:"self_v6_lo"`
 	SharedTypes          *ebpf.VariableSpec `ebpf:"shared_types"`
+	SocketBase           *ebpf.VariableSpec `ebpf:"socket_base"`
 	TableLines           *ebpf.VariableSpec `ebpf:"table_lines"`
 	TableSlots           *ebpf.VariableSpec `ebpf:"table_slots"`
 	TableTransitionLines *ebpf.VariableSpec `ebpf:"table_transition_lines"`
 	TestClock            *ebpf.VariableSpec `ebpf:"test_clock"`
 	TestTick             *ebpf.VariableSpec `ebpf:"test_tick"`
+	UplinkIfindex        *ebpf.VariableSpec `ebpf:"uplink_ifindex"`
 	UplinkMtu            *ebpf.VariableSpec `ebpf:"uplink_mtu"`
 	WireKey0             *ebpf.VariableSpec `ebpf:"wire_key0"`
 	WireKey1             *ebpf.VariableSpec `ebpf:"wire_key1"`
@@ -496,13 +624,17 @@ type bpfMaps struct {
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Endpoints      *ebpf.Map `ebpf:"endpoints"`
 	Flows          *ebpf.Map `ebpf:"flows"`
+	Fragments      *ebpf.Map `ebpf:"fragments"`
 	Identity       *ebpf.Map `ebpf:"identity"`
 	LocalBackends  *ebpf.Map `ebpf:"local_backends"`
 	LookupTables   *ebpf.Map `ebpf:"lookup_tables"`
+	NodeIds        *ebpf.Map `ebpf:"node_ids"`
 	Nodes          *ebpf.Map `ebpf:"nodes"`
+	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ServiceRecords *ebpf.Map `ebpf:"service_records"`
 	ServiceStats   *ebpf.Map `ebpf:"service_stats"`
 	Services       *ebpf.Map `ebpf:"services"`
+	Sockets        *ebpf.Map `ebpf:"sockets"`
 	SourceRanges   *ebpf.Map `ebpf:"source_ranges"`
 }
 
@@ -513,13 +645,17 @@ func (m *bpfMaps) Close() error {
 		m.Counters,
 		m.Endpoints,
 		m.Flows,
+		m.Fragments,
 		m.Identity,
 		m.LocalBackends,
 		m.LookupTables,
+		m.NodeIds,
 		m.Nodes,
+		m.Scratch,
 		m.ServiceRecords,
 		m.ServiceStats,
 		m.Services,
+		m.Sockets,
 		m.SourceRanges,
 	)
 }
@@ -546,11 +682,13 @@ type bpfVariables struct {
 	SelfV6Hi             *ebpf.Variable `ebpf:"self_v6_hi"`
 	SelfV6Lo             *ebpf.Variable `ebpf:"self_v6_lo"`
 	SharedTypes          *ebpf.Variable `ebpf:"shared_types"`
+	SocketBase           *ebpf.Variable `ebpf:"socket_base"`
 	TableLines           *ebpf.Variable `ebpf:"table_lines"`
 	TableSlots           *ebpf.Variable `ebpf:"table_slots"`
 	TableTransitionLines *ebpf.Variable `ebpf:"table_transition_lines"`
 	TestClock            *ebpf.Variable `ebpf:"test_clock"`
 	TestTick             *ebpf.Variable `ebpf:"test_tick"`
+	UplinkIfindex        *ebpf.Variable `ebpf:"uplink_ifindex"`
 	UplinkMtu            *ebpf.Variable `ebpf:"uplink_mtu"`
 	WireKey0             *ebpf.Variable `ebpf:"wire_key0"`
 	WireKey1             *ebpf.Variable `ebpf:"wire_key1"`
@@ -561,18 +699,24 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	LbOwner      *ebpf.Program `ebpf:"lb_owner"`
 	LbTcAfterXdp *ebpf.Program `ebpf:"lb_tc_after_xdp"`
 	LbTcIn       *ebpf.Program `ebpf:"lb_tc_in"`
+	LbTcInject   *ebpf.Program `ebpf:"lb_tc_inject"`
 	LbTcOut      *ebpf.Program `ebpf:"lb_tc_out"`
 	LbXdp        *ebpf.Program `ebpf:"lb_xdp"`
+	LbXdpSocket  *ebpf.Program `ebpf:"lb_xdp_socket"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.LbOwner,
 		p.LbTcAfterXdp,
 		p.LbTcIn,
+		p.LbTcInject,
 		p.LbTcOut,
 		p.LbXdp,
+		p.LbXdpSocket,
 	)
 }
 

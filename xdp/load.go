@@ -147,7 +147,7 @@ func (d *Datapath) followDevices() error {
 func (d *Datapath) reconfigure(cfg Config, devices []device) error {
 	programs := &programSet{datapath: d, cfg: cfg, mtu: smallestMTU(devices)}
 	defer programs.close()
-	errs := []error{detachOthers(cfg.PinPath, cfg.Interfaces)}
+	errs := []error{detachOthers(d.netlink, cfg.PinPath, cfg.Interfaces)}
 	var attachments []Attachment
 	for _, dev := range devices {
 		a, err := programs.attach(dev)

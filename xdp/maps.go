@@ -27,6 +27,7 @@ type Maps struct {
 	records []byte // service_records
 	lines   []byte // lookup_tables
 	flows   []byte // flows
+	nodes   []byte // nodes
 
 	nodesMu      sync.Mutex    // next hops are written beside the dataplane
 	nodesChanged chan struct{} // a peer has no next hop yet
@@ -43,6 +44,7 @@ func (m *Maps) mmap() error {
 		{bpfMapServiceRecords, &m.records, unix.PROT_READ | unix.PROT_WRITE},
 		{bpfMapLookupTables, &m.lines, unix.PROT_READ | unix.PROT_WRITE},
 		{bpfMapFlows, &m.flows, unix.PROT_READ}, // only programs write flows
+		{bpfMapNodes, &m.nodes, unix.PROT_READ},
 	} {
 		bm := m.byName[a.name]
 		mem, err := unix.Mmap(bm.FD(), 0, int(bm.MaxEntries()*bm.ValueSize()), a.prot, unix.MAP_SHARED)
@@ -96,11 +98,16 @@ func (m *Maps) PutNode(id lb.NodeID, e dataplane.NodeEntry) error {
 	if err := nodes.Lookup(uint32(id), &n); err != nil {
 		return fmt.Errorf("read node %d: %w", id, err)
 	}
-	if n.Addr == e.Addr.As16() {
-		return nil
+	if n.Addr != e.Addr.As16() {
+		if err := m.deleteNodeID(n.Addr, id); err != nil {
+			return err
+		}
+		if err := nodes.Put(uint32(id), &bpfLbNode{Addr: e.Addr.As16()}); err != nil {
+			return fmt.Errorf("put node %d: %w", id, err)
+		}
 	}
-	if err := nodes.Put(uint32(id), &bpfLbNode{Addr: e.Addr.As16()}); err != nil {
-		return fmt.Errorf("put node %d: %w", id, err)
+	if err := m.byName[bpfMapNodeIds].Put(&bpfLbAddr{Addr: e.Addr.As16()}, uint32(id)); err != nil {
+		return fmt.Errorf("put id of node %s: %w", e.Addr, err)
 	}
 	select {
 	case m.nodesChanged <- struct{}{}:
@@ -109,10 +116,30 @@ func (m *Maps) PutNode(id lb.NodeID, e dataplane.NodeEntry) error {
 	return nil
 }
 
+// deleteNodeID forgets an address, if it is still that node's.
+func (m *Maps) deleteNodeID(addr [16]byte, id lb.NodeID) error {
+	ids, key := m.byName[bpfMapNodeIds], bpfLbAddr{Addr: addr}
+	var known uint32
+	if err := ids.Lookup(&key, &known); errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && known != uint32(id) {
+		return nil
+	}
+	if err := deleteKey(ids, &key); err != nil {
+		return fmt.Errorf("delete id of node %s: %w", toAddr(addr), err)
+	}
+	return nil
+}
+
 // DeleteNode frees the entry.
 func (m *Maps) DeleteNode(id lb.NodeID) error {
 	m.nodesMu.Lock()
 	defer m.nodesMu.Unlock()
+	var n bpfLbNode
+	if err := m.byName[bpfMapNodes].Lookup(uint32(id), &n); err != nil {
+		return fmt.Errorf("read node %d: %w", id, err)
+	}
+	if err := m.deleteNodeID(n.Addr, id); err != nil {
+		return err
+	}
 	if err := m.byName[bpfMapNodes].Put(uint32(id), &bpfLbNode{}); err != nil {
 		return fmt.Errorf("delete node %d: %w", id, err)
 	}

@@ -173,7 +173,8 @@ func (m *Maps) putNextHop(id lb.NodeID, addr netip.Addr, hop nextHop) error {
 	if toAddr(n.Addr) != addr {
 		return nil
 	}
-	next := bpfLbNode{Addr: n.Addr, Ifindex: uint32(hop.ifindex), Dmac: hop.dmac, Smac: hop.smac}
+	next := n
+	next.Ifindex, next.Dmac, next.Smac, next.Confirmed = uint32(hop.ifindex), hop.dmac, hop.smac, 0
 	switch {
 	case hop.confirmed:
 		next.Confirmed = NowTick()

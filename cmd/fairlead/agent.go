@@ -23,6 +23,8 @@ type agentFlags struct {
 	config, metrics string
 	mode            xdp.Mode // "": as the file says
 	check, cleanup  bool
+	userspace       bool
+	sockets         userspaceFlags
 	level           slog.Level
 }
 
@@ -42,7 +44,11 @@ func runAgent(ctx context.Context, env *env, args []string) error {
 	case f.cleanup:
 		return cleanup(f.config)
 	}
-	return serveAgent(ctx, f, log, openKernel)
+	open := openKernel
+	if f.userspace {
+		open = func(c xdp.Config) (datapath, error) { return openUserspace(c, f.sockets) }
+	}
+	return serveAgent(ctx, f, log, open)
 }
 
 func parseAgentFlags(env *env, args []string) (agentFlags, error) {
@@ -53,6 +59,14 @@ func parseAgentFlags(env *env, args []string) (agentFlags, error) {
 		f.mode, err = xdp.ParseMode(s)
 		return err
 	})
+	flags.Func("datapath", "`NAME` kernel or userspace: who forwards; default: kernel", func(s string) error {
+		if s != "kernel" && s != "userspace" {
+			return fmt.Errorf("unknown datapath %q: want kernel or userspace", s)
+		}
+		f.userspace = s == "userspace"
+		return nil
+	})
+	f.sockets.register(flags)
 	flags.BoolVar(&f.check, "check", false, "check the configuration, print what is wrong, and end")
 	flags.BoolVar(&f.cleanup, "cleanup", false, "remove programs, maps and pins, and end; connections break")
 	flags.StringVar(&f.metrics, "metrics-address", "", "`HOST:PORT` for Prometheus metrics, /healthz and /readyz; default: none")
@@ -62,6 +76,8 @@ func parseAgentFlags(env *env, args []string) (agentFlags, error) {
 		return f, err
 	case f.config == "" && !f.cleanup:
 		return f, usageError{errors.New("--config is missing")}
+	case f.userspace && f.mode == xdp.Off:
+		return f, usageError{errors.New("--xdp-mode=off and --datapath=userspace exclude each other: sockets need XDP")}
 	case f.check && f.cleanup:
 		return f, usageError{errors.New("--check and --cleanup exclude each other")}
 	}

@@ -190,9 +190,9 @@ func TestListenOldSocket(t *testing.T) {
 
 func TestFlows(t *testing.T) {
 	f := newFake()
-	f.flows = []xdp.Flow{flow("203.0.113.1:1000"), flow("203.0.113.2:2000", "client-fin"), flow("[2001:db8::1]:3000")}
+	f.flows = []xdp.Flow{flowOf("203.0.113.1:1000"), flowOf("203.0.113.2:2000", "client-fin"), flowOf("[2001:db8::1]:3000")}
 	f.flows[2].PodPort = 1024
-	other := flow("203.0.113.4:4000")
+	other := flowOf("203.0.113.4:4000")
 	other.Service = 9 // of no service that is wanted
 	f.flows = append(f.flows, other)
 	a := startAgent(t, f, agentFlags{})

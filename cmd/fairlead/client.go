@@ -29,11 +29,16 @@ type clientFlags struct {
 func (f *clientFlags) register(env *env, flags *flag.FlagSet) {
 	flags.StringVar(&f.socket, "socket", cmp.Or(env.getenv("FAIRLEAD_SOCKET"), desired.DefaultSocket),
 		"the agent's unix socket `PATH`; FAIRLEAD_SOCKET changes the default")
+	outputFlag(flags, &f.json)
+}
+
+// outputFlag says whether JSON is wanted.
+func outputFlag(flags *flag.FlagSet, asJSON *bool) {
 	flags.Func("o", "output `FORMAT` table or json (default table)", func(s string) error {
 		if s != "table" && s != "json" {
 			return fmt.Errorf("want table or json")
 		}
-		f.json = s == "json"
+		*asJSON = s == "json"
 		return nil
 	})
 }

@@ -20,6 +20,7 @@ type datapath interface {
 	Counters() ([]xdp.Counter, error)
 	ServiceStats([]lb.ServiceID) (map[lb.ServiceID]xdp.Stats, error)
 	Flows(func(xdp.Flow) bool) error
+	explainable
 	Run(context.Context) error
 	Close() error
 }

@@ -56,6 +56,9 @@ type fake struct {
 	closed bool
 	flows  []xdp.Flow
 
+	forwarder *forward.Forwarder // nil: no flow records; see carry
+	hop       xdp.NextHop        // of every node
+
 	refuse atomic.Bool // Reconfigure fails
 }
 
@@ -236,7 +239,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-func flow(client string, flags ...string) xdp.Flow {
+func flowOf(client string, flags ...string) xdp.Flow {
 	return xdp.Flow{
 		Proto: lb.TCP, Client: netip.MustParseAddrPort(client), VIP: netip.MustParseAddrPort("192.0.2.10:80"),
 		Backend: netip.MustParseAddrPort("10.244.1.2:8080"), PodPort: netip.MustParseAddrPort(client).Port(),

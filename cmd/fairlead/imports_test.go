@@ -17,7 +17,10 @@ import (
 	"testing"
 )
 
-const module = "github.com/fairlead/fairlead/"
+const (
+	module      = "github.com/fairlead/fairlead/"
+	pcapLibrary = "github.com/gopacket" // reads capture files, and forwards nothing
+)
 
 // forbidden says what no package below a folder may depend on, however far
 // away. Arrows point one way: cmd → edges → pure → lb.
@@ -27,10 +30,10 @@ var forbidden = []struct {
 }{
 	{"lb", []string{
 		module + "xdp", module + "controller", module + "announce", module + "perf", module + "cmd",
-		"k8s.io", "sigs.k8s.io", "github.com/cilium", "github.com/vishvananda",
+		"k8s.io", "sigs.k8s.io", "github.com/cilium", "github.com/vishvananda", pcapLibrary,
 	}},
-	{"xdp", []string{module + "controller", module + "announce", module + "perf", module + "cmd", "k8s.io", "sigs.k8s.io"}},
-	{"controller", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium", "github.com/vishvananda"}},
+	{"xdp", []string{module + "controller", module + "announce", module + "perf", module + "cmd", "k8s.io", "sigs.k8s.io", pcapLibrary}},
+	{"controller", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium", "github.com/vishvananda", pcapLibrary}},
 	{"controller/desired", []string{module + "controller/watch", module + "announce"}},
 	{"announce", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium/ebpf"}},
 	{"perf", []string{module + "cmd"}},

@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 )
@@ -33,6 +35,8 @@ var commands = []command{
 	{name: "agent", summary: "run the node's load balancer, or check its configuration", run: runAgent},
 	{name: "status", summary: "show services, backends, interfaces and counters of the running agent", run: runStatus},
 	{name: "flows", summary: "list the connections that this node owns", run: runFlows},
+	{name: "explain", summary: "say step by step what becomes of a packet, and why", run: runExplain},
+	{name: "replay", summary: "run a capture through the forwarding decision, without root", run: runReplay},
 	{name: "demo", summary: "build a cluster of namespaces on this machine and balance real connections in it", run: runDemo},
 	{name: "pod", summary: "the server of the demo's Pods", hidden: true, run: runPod},
 	{name: "version", summary: "print versions", run: runVersion},
@@ -100,24 +104,47 @@ func usage(w io.Writer) {
 // usageError is a mistake on the command line.
 type usageError struct{ error }
 
-// parseFlags reads flags and nothing behind them. --help prints them and
+// parseFlags reads flags and nothing beside them. --help prints them and
 // returns flag.ErrHelp.
 func parseFlags(env *env, flags *flag.FlagSet, args []string) error {
+	_, err := parseArgs(env, flags, args)
+	return err
+}
+
+// parseArgs is parseFlags for commands with arguments, one for each of names.
+// Flags may stand before, between and behind them, up to "--".
+func parseArgs(env *env, flags *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(env.stdout, "Usage: fairlead %s [FLAGS]\n\n", flags.Name())
-		flags.SetOutput(env.stdout)
-		flags.PrintDefaults()
-		return err
-	case err != nil:
-		return usageError{err}
-	case flags.NArg() > 0:
-		return usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	var behind []string
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, behind = args[:i], args[i+1:]
 	}
-	return nil
+	var given []string
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprintf(env.stdout, "Usage: fairlead %s [FLAGS]\n\n", strings.Join(append([]string{flags.Name()}, names...), " "))
+			flags.SetOutput(env.stdout)
+			flags.PrintDefaults()
+			return nil, err
+		case err != nil:
+			return nil, usageError{err}
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		given, args = append(given, flags.Arg(0)), flags.Args()[1:]
+	}
+	given = append(given, behind...)
+	switch {
+	case len(given) > len(names):
+		return nil, usageError{fmt.Errorf("unexpected argument %q", given[len(names)])}
+	case len(given) < len(names):
+		return nil, usageError{fmt.Errorf("%s is missing", names[len(given)])}
+	}
+	return given, nil
 }
 
 func newFlags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }

@@ -95,12 +95,13 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 	return nil
 }
 
-// socketHandler answers fairlead status and fairlead flows.
+// socketHandler answers fairlead status, flows and explain.
 func (a *agent) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	a.handleHealth(mux)
 	mux.HandleFunc("GET /status", a.handleStatus)
 	mux.HandleFunc("GET /flows", a.handleFlows)
+	mux.HandleFunc("GET /explain", a.handleExplain)
 	return mux
 }
 

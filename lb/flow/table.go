@@ -12,11 +12,13 @@ import (
 	"github.com/fairlead/fairlead/lb/packet"
 )
 
-// Backends tells the table which of its records are about backends that are gone.
+// Backends tells the table about the backends that its records name.
 type Backends interface {
 	// BackendIsLocal says that the id still names the backend with the tag
 	// (its wire id), and that the backend runs on this node.
 	BackendIsLocal(id lb.BackendID, tag uint32) bool
+	// BackendPort is the port of a backend; 0 if the id names none.
+	BackendPort(id lb.BackendID) uint16
 }
 
 // Table is a set-associative table of records. One goroutine at a time.
@@ -52,10 +54,9 @@ type bucket struct {
 }
 
 func (t *Table) bucketOf(client packet.Addr, port uint16) bucket {
-	var msg [18]byte
-	copy(msg[:], client[:])
-	binary.BigEndian.PutUint16(msg[16:], port)
-	hash := t.key.Hash(msg[:])
+	// SipHash of address and port in network order, 18 bytes.
+	words := [2]uint64{binary.LittleEndian.Uint64(client[:8]), binary.LittleEndian.Uint64(client[8:])}
+	hash := t.key.HashWords(words[:], uint64(bits.ReverseBytes16(port))|18<<56)
 	return bucket{base: int(hash&t.mask) * Ways, first: int(hash >> 32 & (Ways - 1))}
 }
 
@@ -155,4 +156,19 @@ func (t *Table) findSubstituted(k *Key, port uint16, now uint32) *Record {
 		}
 	}
 	return nil
+}
+
+// FindMasqueraded returns the backend that a reply to k's client comes from when
+// only the backend's port is left of it, because somebody put the node's address
+// in place of the Pod's. k.Port is the client's port as the Pod sees it.
+func (t *Table) FindMasqueraded(k *Key, backendPort uint16, now uint32) (lb.BackendID, bool) {
+	b := t.bucketOf(k.Client, k.Port)
+	for i := range Ways {
+		r := &t.records[b.way(i)]
+		if (r.Kind == Alias || r.Kind == Own && r.PodPort == k.Port) && k.hasClient(r) && t.alive(r, now) &&
+			t.backends.BackendPort(r.Backend) == backendPort {
+			return r.Backend, true
+		}
+	}
+	return 0, false
 }

@@ -17,6 +17,9 @@ type pods map[lb.BackendID]uint32
 
 func (p pods) BackendIsLocal(id lb.BackendID, tag uint32) bool { return p[id] == tag && tag != 0 }
 
+// BackendPort: they are numbered like their backends, from 8000 on.
+func (p pods) BackendPort(id lb.BackendID) uint16 { return 8000 + uint16(id) }
+
 const now = 10_000
 
 func newTable(t testing.TB, buckets int, p pods) *flow.Table {

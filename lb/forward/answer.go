@@ -4,7 +4,7 @@ package forward
 
 import "github.com/fairlead/fairlead/lb/packet"
 
-// The rate of RSTs and unreachables; abi.h has the same numbers.
+// The rate of RSTs and ICMP errors; abi.h has the same numbers.
 const (
 	AnswersPerTick = 64
 	AnswersBurst   = 1024
@@ -28,27 +28,41 @@ func (t *tokens) take(now uint32) bool {
 	return true
 }
 
-// answer appends what the VIP itself says. A RST is not answered; RSTs and
-// unreachables have a rate, echo has none.
+// mayAnswer says that there is an answer to the packet, and pays for it. To a
+// RST and to a later fragment nothing is said that no backend is there; RSTs
+// and ICMP errors have a rate, echo has none.
+func (f *Forwarder) mayAnswer(d *decision, reason Reason) bool {
+	switch reason {
+	case Echo:
+		return true
+	case Refused:
+		if d.pkt.Flags&packet.RST != 0 || d.pkt.Fragment == packet.LaterFragment {
+			return false
+		}
+	}
+	return f.tokens.take(d.now)
+}
+
+// answer appends what the VIP itself says.
 func (f *Forwarder) answer(d *decision, reason Reason, out []byte) (Reason, []byte) {
-	tcp := d.pkt.Proto == packet.ProtoTCP
-	if reason == Refused && (tcp && d.pkt.Flags&packet.RST != 0 || !f.tokens.take(d.now)) {
+	if !f.mayAnswer(d, reason) {
 		return Rate, out
 	}
-	start := len(out)
+	start, p := len(out), d.pkt
 	out = append(out, d.frame[macsLen/2:macsLen]...)
 	out = append(out, d.frame[:macsLen/2]...)
+	out = append(out, d.frame[macsLen:p.L3]...)
 	switch {
 	case reason == Echo:
-		out = append(out, d.frame[macsLen:]...)
-		d.pkt.Rebase(out[start:], 0)
-		d.pkt.AnswerEcho()
-	case tcp:
-		out = append(out, d.frame[macsLen:packet.EthernetLen]...)
-		out = packet.AppendRST(out, &d.pkt)
+		out = append(out, d.frame[p.L3:]...)
+		p.Rebase(out[start:], 0)
+		p.AnswerEcho()
+	case reason == PacketTooBig:
+		out = packet.AppendTooBig(out, p, uint16(d.room))
+	case p.Proto == packet.ProtoTCP:
+		out = packet.AppendRST(out, p)
 	default:
-		out = append(out, d.frame[macsLen:packet.EthernetLen]...)
-		out = packet.AppendPortUnreachable(out, &d.pkt)
+		out = packet.AppendPortUnreachable(out, p)
 	}
 	return reason, out
 }

@@ -101,7 +101,7 @@ func TestPastFindsTheFlow(t *testing.T) {
 		t.Fatalf("syn ended on %s by %v", end, path)
 	}
 	answer := packettest.TCP("10.1.1.1:8080", client, packet.ACK)
-	if reason, _ := c.twins["a"].Forwarder.Egress(answer.Bytes(), c.tick, nil); reason != forward.Translated {
+	if reason, _ := c.twins["a"].Forwarder.Egress(answer.Bytes(), false, c.tick, nil); reason != forward.Translated {
 		t.Fatalf("reply: %s", reason)
 	}
 	for _, node := range []string{"a", "b", "c"} {

@@ -4,35 +4,47 @@ package forward
 
 import (
 	"github.com/fairlead/fairlead/lb"
-	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/lb/packet"
 )
 
 // decision is what is known of one packet, and what was decided about it.
 type decision struct {
-	now       uint32
-	frame     []byte
-	outer     packet.Packet // the frame's own IP packet
-	pkt       packet.Packet // the client's: the inner one when tunnelled
-	tunnelled bool
+	now   uint32
+	frame []byte
+	outer packet.Packet  // the frame's own IP packet
+	inner packet.Packet  // the one in it, if tunnelled
+	pkt   *packet.Packet // the client's: one of both
+	result
+}
 
-	option  packet.Option // as received or to be sent: position, table hash, tags
-	service lb.ServiceID
-	svc     *service
-	hash    uint64 // flow hash with ports, whatever chooses the slot
-	node    lb.NodeID
-	backend lb.BackendID
-	podPort uint16 // the client's port for the Pod
+// result is the part of a decision that begins as zero.
+type result struct {
+	tunnelled bool
+	option    packet.Option // as received or to be sent: position, table hash, tags
+	service   lb.ServiceID
+	svc       *service
+	hash      uint64 // flow hash with ports, whatever chooses the slot
+	node      lb.NodeID
+	backend   lb.BackendID
+	podPort   uint16 // the client's port for the Pod
+	way       way    // to the node
+	room      int    // how long an IP packet may be that goes this way
+	cut       int    // where in its payload the rest of a packet begins; 0: it is whole
+}
+
+func (d *decision) reset(frame []byte, now uint32) {
+	d.now, d.frame, d.pkt = now, frame, &d.outer
+	d.result = result{}
 }
 
 // decide finds the reason for a packet that came in by a device of ours.
-func (f *Forwarder) decide(d *decision, frame []byte) Reason {
-	if !f.frameIsOurs(frame) {
+func (f *Forwarder) decide(d *decision) Reason {
+	if !f.frameIsOurs(d.frame) {
 		return OtherMAC
 	}
-	reason := f.parse(d, frame)
-	if reason == None && d.tunnelled && !f.optionAuthentic(d) {
-		reason = BadMAC
+	reason := f.parse(d)
+	if reason == None {
+		reason = f.known(d)
 	}
 	if reason == None {
 		reason = f.serviceLookup(d)
@@ -42,12 +54,20 @@ func (f *Forwarder) decide(d *decision, frame []byte) Reason {
 	}
 	d.hash = FlowHash(d.pkt.Src, PortsWord(d.pkt.SrcPort, d.pkt.DstPort, d.pkt.Proto))
 	if d.tunnelled {
+		f.fragmentRecord(d)
 		return f.owner(d)
+	}
+	if !d.pkt.Related && martian(d.pkt) {
+		return Martian
 	}
 	if reason = f.sourceRange(d); reason != None {
 		return reason
 	}
+	f.fragmentRecord(d)
 	if reason = f.slotSelect(d); reason != None {
+		if d.pkt.Related && reason.Verdict() == Answer { // errors are not answered: RFC 1122 section 3.2.2
+			return ICMPOrphan
+		}
 		return reason
 	}
 	if d.node != lb.SelfNode {
@@ -63,15 +83,15 @@ func (f *Forwarder) frameIsOurs(frame []byte) bool {
 }
 
 // parse reads the frame, and the client's packet inside if another node sent it.
-func (f *Forwarder) parse(d *decision, frame []byte) Reason {
-	d.frame = frame
-	if !d.outer.Parse(frame) {
+func (f *Forwarder) parse(d *decision) Reason {
+	p := &d.outer
+	if !p.Parse(d.frame) {
 		return NotIP
 	}
-	d.pkt = d.outer
-	own, ok := f.self.of(d.pkt.Version)
-	if ok && d.pkt.HasPorts() && d.pkt.Proto == packet.ProtoUDP && d.pkt.DstPort == f.genevePort && d.pkt.Dst == own {
-		return f.parseTunnel(d)
+	if p.DstPort == f.genevePort && p.Proto == packet.ProtoUDP && p.Fragment == packet.Whole && !p.Related && p.HasPorts() {
+		if own, ok := f.self.of(p.Version); ok && p.Dst == own {
+			return f.parseTunnel(d)
+		}
 	}
 	return None
 }
@@ -84,20 +104,51 @@ func (f *Forwarder) parseTunnel(d *decision) Reason {
 		return ForeignTunnel
 	}
 	geneve, ok := packet.ParseGeneve(payload)
-	if !ok || d.outer.L4-d.outer.L3 > packet.IPv4Len && d.outer.Version == 4 { // we send no IP options outside
+	header := packet.IPv4Len
+	if d.outer.Version == 6 {
+		header = packet.IPv6Len
+	}
+	if !ok || d.outer.L4-d.outer.L3 != header { // we send no options and extension headers outside
 		return BadOption
 	}
-	d.tunnelled, d.option = true, geneve.Option
+	d.tunnelled, d.option, d.pkt = true, geneve.Option, &d.inner
 	inner := d.outer.Data + packet.GeneveLen
-	if !d.pkt.ParseIP(d.frame, inner, len(d.frame), geneve.Inner) || !d.pkt.HasPorts() {
+	if !d.inner.ParseIP(d.frame, inner, len(d.frame), geneve.Inner) || !d.inner.MayBeInside() {
 		return Malformed
+	}
+	return None
+}
+
+// known finds what can be said without the services: of a tunnelled packet
+// whether to believe it, of another one whether it is a later fragment or an
+// error about a tunnel of ours.
+func (f *Forwarder) known(d *decision) Reason {
+	p := d.pkt
+	if d.tunnelled {
+		switch {
+		case p.IsLater() && !f.fragments.Follow(p, d.now):
+			return Fragment
+		case !f.optionAuthentic(d):
+			return BadMAC
+		case d.outer.ECN() == packet.CE && p.ECN() == packet.NotECT: // RFC 6040 section 4.2
+			return Congested
+		}
+		return None
+	}
+	switch {
+	case p.Related && p.Proto == packet.ProtoUDP && p.SrcPort == f.genevePort:
+		if own, ok := f.self.of(p.Version); ok && p.Dst == own {
+			return f.tunnelError(d)
+		}
+	case p.IsLater():
+		return f.fragmentFollow(d)
 	}
 	return None
 }
 
 func (f *Forwarder) optionAuthentic(d *decision) bool {
 	for _, key := range f.keys {
-		if d.option.Sign(key, &d.pkt) == d.option.MAC {
+		if d.option.Sign(key, d.pkt) == d.option.MAC {
 			return true
 		}
 	}
@@ -107,9 +158,9 @@ func (f *Forwarder) optionAuthentic(d *decision) bool {
 // serviceLookup finds the service port that the packet is for.
 func (f *Forwarder) serviceLookup(d *decision) Reason {
 	if d.pkt.HasPorts() {
-		key := serviceKey{addrPort{d.pkt.Dst, d.pkt.DstPort}, d.pkt.Proto}
-		if id, ok := f.tables.keys[key]; ok {
-			d.service, d.svc = id, &f.tables.services[id]
+		key := keyAt(&d.pkt.Dst, d.pkt.DstPort, d.pkt.Proto)
+		if id, ok := f.tables.keys.get(key); ok {
+			d.service, d.svc = lb.ServiceID(id), &f.tables.services[id]
 			return None
 		}
 	}
@@ -121,14 +172,21 @@ func (f *Forwarder) serviceLookup(d *decision) Reason {
 
 // vipReason says why a packet that matches no service port is not served.
 func (f *Forwarder) vipReason(d *decision) Reason {
-	switch p := &d.pkt; {
-	case !f.tables.vips[p.Dst]:
+	switch p := d.pkt; {
+	case !f.tables.isVIP(&p.Dst):
 		return NotVIP
 	case p.Malformed:
 		return Malformed
-	case p.Fragment:
+	case p.Headers:
+		return Headers
+	case p.Fragment == packet.LaterFragment: // its service is gone
 		return Fragment
+	case p.Related:
+		return ICMP
+	case martian(p):
+		return Martian
 	case p.IsEchoRequest():
+		f.fragmentRecord(d)
 		return Echo
 	case p.IsICMP():
 		return ICMP
@@ -146,52 +204,13 @@ func (f *Forwarder) sourceRange(d *decision) Reason {
 	return None
 }
 
-// slotHash is what chooses the slot: the client alone under affinity.
-func (d *decision) slotHash() uint64 {
-	if d.svc.entry.AffinityTicks != 0 {
-		return FlowHash(d.pkt.Src, 0)
-	}
-	return d.hash
-}
-
-// slotSelect chooses the packet's home, and its past where the slot has one.
-func (f *Forwarder) slotSelect(d *decision) Reason {
-	e := &d.svc.entry
-	if e.Table.Size == 0 {
-		if e.Elsewhere {
-			return NoLocalBackends
-		}
-		return Refused
-	}
-	region := d.svc.region
-	if region == nil || region.stale {
-		return StaleTable
-	}
-	slot := SlotOf(d.slotHash(), len(region.table.Slots))
-	home := f.tables.backend(region.table.List[region.table.Slots[slot]])
-	d.option = packet.Option{Version: packet.WireVersion, TableHash: e.Table.Hash}
-	d.option.Tags[0] = home.tag
-	if e.Table.Transition {
-		f.slotPast(&d.option.Tags, region, slot)
-	}
-	d.node = home.node
-	return None
-}
-
-// slotPast fills in the wire ids of the slot's past, latest first.
-func (f *Forwarder) slotPast(tags *packet.Tags, r *region, slot uint32) {
-	for i, index := range r.table.Past[slot] {
-		if index == dataplane.NoBackend {
-			return
-		}
-		tags[1+i] = f.tables.backend(r.table.List[index]).tag
-	}
-}
+// freeBackend stands for what is not there.
+var freeBackend backend
 
 // backend is an entry by id, the free one for an id that is out of range.
-func (t *Tables) backend(id lb.BackendID) backend {
+func (t *Tables) backend(id lb.BackendID) *backend {
 	if int(id) >= len(t.backends) {
-		return backend{}
+		return &freeBackend
 	}
-	return t.backends[id]
+	return &t.backends[id]
 }

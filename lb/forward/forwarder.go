@@ -8,7 +8,7 @@
 package forward
 
 import (
-	"slices"
+	"sync/atomic"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/flow"
@@ -21,11 +21,19 @@ type Stats struct {
 	Packets, Bytes uint64
 }
 
+// stats is Stats while it is counted.
+type stats struct{ packets, bytes atomic.Uint64 }
+
+// add is cheaper than an atomic addition, for nobody else writes.
+func add(counter *atomic.Uint64, n uint64) { counter.Store(counter.Load() + n) }
+
 // Forwarder forwards the packets of one node. One goroutine at a time; its
-// Tables may be written meanwhile.
+// Tables may be written meanwhile, and several Forwarders may share them.
 type Forwarder struct {
 	tables     *Tables
-	flows      *flow.Table
+	flows      *flow.Table // nil if there is another owner
+	other      Owner
+	fragments  *flow.Fragments
 	self       self
 	genevePort uint16
 	mac        [6]byte
@@ -34,24 +42,36 @@ type Forwarder struct {
 	mssClampV4 uint16
 	mssClampV6 uint16
 	tokens     tokens
-	counters   [ReasonCount]uint64
-	stats      []Stats // by ServiceID
+	d          decision // about the last packet
+	query      Query
+	counters   [ReasonCount]atomic.Uint64
+	stats      []stats // by ServiceID
+	complete   bool    // partial checksums
 }
 
 // NewForwarder makes a Forwarder that reads tables and has an empty flow table.
 func NewForwarder(s Settings, tables *Tables) (*Forwarder, error) {
+	return NewForwarderWith(s, tables, nil)
+}
+
+// NewForwarderWith makes a Forwarder that asks owner about connections; it has
+// no flow table then, and knows no replies. Without one it is NewForwarder.
+func NewForwarderWith(s Settings, tables *Tables, owner Owner) (*Forwarder, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	flows, err := flow.New(s.FlowBuckets, s.FlowKey, localBackends{tables})
-	if err != nil {
-		return nil, err
-	}
 	f := &Forwarder{
-		tables: tables, flows: flows,
+		tables: tables, other: owner, fragments: flow.NewFragments(s.FlowKey),
 		self: selfOf(s.InternalIPs), genevePort: s.GenevePort, mac: s.MAC, mtu: s.MTU,
 		mssClampV4: s.MSSClampV4, mssClampV6: s.MSSClampV6,
-		stats: make([]Stats, tables.limits.Services),
+		stats: make([]stats, tables.limits.Services), complete: s.CompleteChecksums,
+	}
+	if owner == nil {
+		flows, err := flow.New(s.FlowBuckets, s.FlowKey, localBackends{tables})
+		if err != nil {
+			return nil, err
+		}
+		f.flows = flows
 	}
 	for _, key := range s.Keys {
 		f.keys = append(f.keys, packet.KeyOf(key))
@@ -64,67 +84,95 @@ func NewForwarder(s Settings, tables *Tables) (*Forwarder, error) {
 type localBackends struct{ t *Tables }
 
 func (l localBackends) BackendIsLocal(id lb.BackendID, tag uint32) bool {
-	b := l.t.backend(id)
-	return b.tag == tag && b.node == lb.SelfNode
+	return l.t.BackendIsLocal(id, tag)
 }
 
-// Flows is the node's flow table.
+func (l localBackends) BackendPort(id lb.BackendID) uint16 { return l.t.backend(id).port }
+
+// Flows is the node's flow table, nil if there is another Owner.
 func (f *Forwarder) Flows() *flow.Table { return f.flows }
 
-// Counters are the packets by reason; a copy.
-func (f *Forwarder) Counters() []uint64 { return slices.Clone(f.counters[:]) }
+// Counters are the packets by reason. Any goroutine may ask.
+func (f *Forwarder) Counters() []uint64 {
+	counters := make([]uint64, ReasonCount)
+	for i := range counters {
+		counters[i] = f.counters[i].Load()
+	}
+	return counters
+}
 
-// ServiceStats are the packets of a service.
+// ServiceStats are the packets of a service. Any goroutine may ask.
 func (f *Forwarder) ServiceStats(id lb.ServiceID) Stats {
 	if int(id) >= len(f.stats) {
 		return Stats{}
 	}
-	return f.stats[id]
+	return Stats{f.stats[id].packets.Load(), f.stats[id].bytes.Load()}
 }
+
+// Node is where the last packet goes, if its verdict was encap or steer.
+func (f *Forwarder) Node() lb.NodeID { return f.d.node }
 
 // Ingress forwards a frame that came in by a device, at tick now. For every
 // verdict but pass and drop it appends the frame to send or to hand to the
-// stack to out; the given frame is never changed. The MAC addresses are those
+// stack to out; the given frame is never changed, unless it has a partial
+// checksum and Settings.CompleteChecksums. The MAC addresses are those
 // of the given frame, swapped for an answer: the next hop is the caller's matter.
+// A packet that had to be cut has more frames: see More.
 func (f *Forwarder) Ingress(frame []byte, now uint32, out []byte) (Reason, []byte) {
 	f.tables.mu.RLock()
-	defer f.tables.mu.RUnlock()
-	d := decision{now: now}
-	reason := f.decide(&d, frame)
+	d := &f.d
+	d.reset(frame, now)
+	reason := f.decide(d)
+	if f.complete && reason.Verdict() > Drop {
+		d.pkt.CompleteChecksum()
+	}
 	switch reason.Verdict() {
 	case Encap:
-		reason, out = f.encap(&d, reason, out)
+		reason, out = f.encap(d, reason, out)
 	case Steer:
-		reason, out = f.steer(&d, reason, out)
+		reason, out = f.steer(d, reason, out)
 	case Deliver:
-		out = f.deliver(&d, out)
+		out = f.deliver(d, out)
 	case Answer:
-		reason, out = f.answer(&d, reason, out)
+		reason, out = f.answer(d, reason, out)
 	}
-	f.count(&d, reason)
+	f.count(d, reason)
+	f.tables.mu.RUnlock()
 	return reason, out
 }
 
-// Egress forwards a frame that is about to leave by a device. Only the verdict
-// reply appends a frame to out.
-func (f *Forwarder) Egress(frame []byte, now uint32, out []byte) (Reason, []byte) {
-	f.tables.mu.RLock()
-	defer f.tables.mu.RUnlock()
-	d := decision{now: now}
-	r, reason := f.replyLookup(&d, frame)
-	if reason == Translated {
-		out = f.replyTranslate(&d, r, out)
+// More appends the next frame of the packet that the last call of Ingress was
+// about, until there is none. The frame given to Ingress is read again, and so
+// has to stay as it was.
+func (f *Forwarder) More(out []byte) ([]byte, bool) {
+	if f.d.cut == 0 {
+		return out, false
 	}
-	f.count(&d, reason)
+	return f.appendPiece(&f.d, out), true
+}
+
+// Egress forwards a frame that is about to leave by a device; forwarded says
+// that it came in by another one, and so may have been masqueraded on its way.
+// Only the verdict reply appends a frame to out.
+func (f *Forwarder) Egress(frame []byte, forwarded bool, now uint32, out []byte) (Reason, []byte) {
+	f.tables.mu.RLock()
+	d := &f.d
+	d.reset(frame, now)
+	r, reason := f.replyLookup(d, forwarded)
+	if reason == Translated {
+		out = f.replyTranslate(d, r, out)
+	}
+	f.count(d, reason)
+	f.tables.mu.RUnlock()
 	return reason, out
 }
 
 // count is the one place that counts, called once for each packet.
 func (f *Forwarder) count(d *decision, reason Reason) {
-	f.counters[reason]++
+	add(&f.counters[reason], 1)
 	if d.svc != nil {
 		s := &f.stats[d.service]
-		s.Packets++
-		s.Bytes += uint64(d.pkt.Len())
+		add(&s.packets, 1)
+		add(&s.bytes, uint64(d.pkt.Len()))
 	}
 }

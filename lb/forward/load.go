@@ -24,8 +24,8 @@ func (t *Tables) Load() (dataplane.State, error) {
 		SourceRanges: map[dataplane.SourceRangeKey]bool{},
 		VIPs:         map[netip.Addr]bool{},
 	}
-	for id, n := range t.nodes {
-		if n.version != 0 {
+	for id := range t.nodes {
+		if n := &t.nodes[id]; n.version != 0 {
 			s.Nodes[lb.NodeID(id)] = n.entry
 		}
 	}
@@ -35,8 +35,8 @@ func (t *Tables) Load() (dataplane.State, error) {
 			s.Backends[lb.BackendID(id)] = dataplane.BackendEntry{Addr: addr, Node: b.node}
 		}
 	}
-	for addr := range t.vips {
-		s.VIPs[netip.AddrFrom16(addr).Unmap()] = true
+	for key := range t.vips.all {
+		s.VIPs[netip.AddrFrom16(key.addr()).Unmap()] = true
 	}
 	t.loadServices(&s)
 	return s, nil

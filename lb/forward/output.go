@@ -5,6 +5,7 @@ package forward
 import (
 	"encoding/binary"
 
+	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/packet"
 )
 
@@ -14,33 +15,61 @@ const (
 	outerPortMask = 0x3fff
 )
 
-// appendEthernet appends the Ethernet header of d's frame for what follows.
+// appendEthernet appends the Ethernet header of d's frame for what follows,
+// without tags: they are of the link that the frame came by.
 func (d *decision) appendEthernet(out []byte, eth packet.EtherType) []byte {
 	out = append(out, d.frame[:macsLen]...)
 	return binary.BigEndian.AppendUint16(out, uint16(eth))
 }
 
-// encap appends the packet in Geneve to the chosen node, with one hop less to
-// live. The reason may become one of what stands in the way.
-func (f *Forwarder) encap(d *decision, reason Reason, out []byte) (Reason, []byte) {
-	to, obstacle := f.encapCheck(d)
-	if obstacle != None {
-		return obstacle, out
+// way is what an outer header says of the way to a node.
+type way struct {
+	own, to packet.Addr
+	version uint8
+	mtu     int
+}
+
+// wayTo finds the way to the chosen node; ok is false when there is none of
+// the IP version (0: any).
+func (f *Forwarder) wayTo(d *decision, version uint8) (ok bool) {
+	to := f.tables.node(d.node)
+	if to == nil || version != 0 && to.version != version {
+		return false
 	}
 	own, ok := f.self.of(to.version)
-	if !ok {
-		return NoNode, out
+	d.way = way{own: own, to: to.addr, version: to.version, mtu: to.path.limit(f.mtu, d.now)}
+	return ok
+}
+
+// node is the entry of an id; nil if it is free or there is none.
+func (t *Tables) node(id lb.NodeID) *node {
+	if int(id) >= len(t.nodes) || t.nodes[id].version == 0 {
+		return nil
+	}
+	return &t.nodes[id]
+}
+
+// encap appends the packet in Geneve to the chosen node, with one hop less to
+// live; if it has to be cut, its first piece. The reason may become one of what
+// stands in the way.
+func (f *Forwarder) encap(d *decision, reason Reason, out []byte) (Reason, []byte) {
+	cut := false
+	switch obstacle := f.encapCheck(d); {
+	case obstacle == PacketTooBig && d.pkt.MayFragment():
+		cut = true
+	case obstacle == PacketTooBig && (d.pkt.Related || d.pkt.Fragment == packet.LaterFragment):
+		return TooBig, out
+	case obstacle == PacketTooBig:
+		return f.answer(d, PacketTooBig, out)
+	case obstacle != None:
+		return obstacle, out
+	}
+	d.option.MAC = d.option.Sign(f.keys[0], d.pkt)
+	if cut {
+		return reason, f.appendPiece(d, out)
 	}
 	start := len(out)
-	length := packet.UDPLen + packet.GeneveLen + d.pkt.Len()
-	out = d.appendEthernet(out, etherTypeOf(to.version))
-	out = packet.IP{
-		Src: own, Dst: to.addr, Proto: packet.ProtoUDP,
-		TOS: d.pkt.TOS, TTL: packet.AnswerTTL, Length: length,
-	}.Append(out, to.version)
-	out = packet.AppendUDP(out, outerPortBase|uint16(d.hash&outerPortMask), f.genevePort, length-packet.UDPLen)
-	d.option.MAC = d.option.Sign(f.keys[0], &d.pkt)
-	out = packet.Geneve{Inner: d.pkt.EtherType(), Option: d.option}.Append(out)
+	out = f.appendOuter(d, d.pkt.Len(), out)
 	inner := len(out) - start
 	out = append(out, d.frame[d.pkt.L3:]...)
 	d.pkt.Rebase(out[start:], d.pkt.L3-inner)
@@ -49,30 +78,48 @@ func (f *Forwarder) encap(d *decision, reason Reason, out []byte) (Reason, []byt
 }
 
 // encapCheck finds what may still stand in the way once the node is chosen.
-func (f *Forwarder) encapCheck(d *decision) (to node, obstacle Reason) {
+// PacketTooBig is about the packet as it is.
+func (f *Forwarder) encapCheck(d *decision) Reason {
 	if d.pkt.TTL <= 1 {
-		return to, TTL
+		return TTL
 	}
-	to = f.tables.node(d)
+	if !f.wayTo(d, 0) {
+		return NoNode
+	}
 	overhead := packet.EncapLenV4
-	switch to.version {
-	case 0:
-		return to, NoNode
-	case 6:
+	if d.way.version == 6 {
 		overhead = packet.EncapLenV6
 	}
-	if d.pkt.Len()+overhead > f.mtu {
-		return to, TooBig
+	d.room = d.way.mtu - overhead
+	if d.pkt.Len() > d.room {
+		return PacketTooBig
 	}
-	return to, None
+	return None
 }
 
-// node is the entry of the chosen node, the free one for an id that is out of range.
-func (t *Tables) node(d *decision) node {
-	if int(d.node) >= len(t.nodes) {
-		return node{}
+// appendOuter appends what goes in front of an IP packet of so many bytes.
+func (f *Forwarder) appendOuter(d *decision, length int, out []byte) []byte {
+	out = d.appendEthernet(out, etherTypeOf(d.way.version))
+	tunnel := packet.Tunnel{
+		Src: d.way.own, Dst: d.way.to, Version: d.way.version, TOS: d.pkt.TOS,
+		SrcPort: outerPortBase | uint16(d.hash&outerPortMask), DstPort: f.genevePort,
+		Inner: d.pkt.EtherType(), Option: &d.option,
 	}
-	return t.nodes[d.node]
+	return tunnel.AppendTo(out, length)
+}
+
+// appendPiece appends the next piece of a packet that is too long, in a tunnel
+// header of its own: fragmented inside, so that only the Pod's node has to put
+// it together. What follows the IP packet in the frame is left out.
+func (f *Forwarder) appendPiece(d *decision, out []byte) []byte {
+	left := d.pkt.End - d.pkt.L4 - d.cut
+	size := (d.room - packet.IPv4Len) &^ 7
+	out = f.appendOuter(d, packet.IPv4Len+min(left, size), out)
+	out = d.pkt.AppendFragment(out, d.cut, size)
+	if d.cut += size; left <= size {
+		d.cut = 0
+	}
+	return out
 }
 
 func etherTypeOf(version uint8) packet.EtherType {
@@ -85,16 +132,18 @@ func etherTypeOf(version uint8) packet.EtherType {
 // steer appends the tunnelled packet readdressed to the next node; the inner
 // packet stays as it is.
 func (f *Forwarder) steer(d *decision, reason Reason, out []byte) (Reason, []byte) {
-	to := f.tables.node(d)
-	own, ok := f.self.of(d.outer.Version)
-	if to.version != d.outer.Version || !ok {
+	if !f.wayTo(d, d.outer.Version) {
 		return NoNode, out
 	}
+	if d.outer.Len() > d.way.mtu {
+		return TooBig, out
+	}
 	start := len(out)
-	out = append(out, d.frame...)
-	d.outer.Rebase(out[start:], 0)
-	d.outer.Readdress(own, to.addr)
-	d.option.MAC = d.option.Sign(f.keys[0], &d.pkt)
+	out = d.appendEthernet(out, d.outer.EtherType())
+	out = append(out, d.frame[d.outer.L3:]...)
+	d.outer.Rebase(out[start:], d.outer.L3-packet.EthernetLen)
+	d.outer.Readdress(d.way.own, d.way.to)
+	d.option.MAC = d.option.Sign(f.keys[0], d.pkt)
 	body := out[start+d.outer.Data+packet.GeneveLen-4*packet.GeneveOptionWords:]
 	d.option.Append(body[:0])
 	return reason, out
@@ -104,11 +153,29 @@ func (f *Forwarder) steer(d *decision, reason Reason, out []byte) (Reason, []byt
 // headers, to the Pod's address and port. Its TTL is the stack's matter.
 func (f *Forwarder) deliver(d *decision, out []byte) []byte {
 	start := len(out)
-	out = d.appendEthernet(out, d.pkt.EtherType())
-	out = append(out, d.frame[d.pkt.L3:]...)
-	d.pkt.Rebase(out[start:], d.pkt.L3-packet.EthernetLen)
+	if d.tunnelled {
+		out = d.appendEthernet(out, d.pkt.EtherType())
+		out = append(out, d.frame[d.pkt.L3:]...)
+		d.pkt.Rebase(out[start:], d.pkt.L3-packet.EthernetLen)
+		decapECN(d.pkt, d.outer.ECN())
+	} else {
+		out = append(out, d.frame...)
+		d.pkt.Rebase(out[start:], 0)
+	}
 	to := f.tables.backend(d.backend)
 	d.pkt.SetDst(to.addr, to.port)
 	d.pkt.SetSrcPort(d.podPort)
 	return out
+}
+
+// decapECN carries over what the network between the nodes said (RFC 6040
+// section 4.2). What it may not have said is Congested.
+func decapECN(p *packet.Packet, outer uint8) {
+	inner := p.ECN()
+	switch {
+	case outer == packet.CE && (inner == packet.ECT0 || inner == packet.ECT1):
+		p.SetECN(packet.CE)
+	case outer == packet.ECT1 && inner == packet.ECT0:
+		p.SetECN(packet.ECT1)
+	}
 }

@@ -13,6 +13,9 @@ import (
 // owner decides for a packet whose home runs on this node, or that another
 // node sent here: mine, past, new, in this order for every packet.
 func (f *Forwarder) owner(d *decision) Reason {
+	if f.other != nil {
+		return f.ask(d)
+	}
 	key := flow.Key{
 		Client: d.pkt.Src, Port: d.pkt.SrcPort, Proto: d.pkt.Proto,
 		Service: d.service, ServiceTag: d.svc.tag,
@@ -43,25 +46,30 @@ func (f *Forwarder) mine(d *decision, key *flow.Key) (reason Reason, unfit *flow
 		}
 		return d.goTo(r.Node, packet.PositionRedirected, EncapOwner, SteerOwner), nil
 	}
-	switch r.MatchClient(&d.pkt) {
+	if d.pkt.Related { // says nothing that a record should believe
+		d.backend, d.podPort = r.Backend, r.PodPort
+		return Related, nil
+	}
+	switch r.MatchClient(d.pkt) {
 	case flow.Foreign:
 		return None, nil
 	case flow.Unfit:
 		return None, r
 	}
-	f.flows.FromClient(r, &d.pkt, d.svc.entry.AffinityTicks, d.now)
+	f.flows.FromClient(r, d.pkt, d.svc.entry.AffinityTicks, d.now)
 	d.backend, d.podPort = r.Backend, r.PodPort
 	return Mine, nil
 }
 
-// mayBegin says that the packet may be the first of a connection.
+// mayBegin says that the packet may be the first of a connection. An error
+// about one is not.
 func mayBegin(p *packet.Packet) bool {
-	return p.Proto == packet.ProtoUDP || p.Flags&(packet.SYN|packet.ACK) == packet.SYN
+	return !p.Related && (p.Proto == packet.ProtoUDP || p.Flags&(packet.SYN|packet.ACK) == packet.SYN)
 }
 
 // affinity begins a flow on the backend that the client is remembered for.
 func (f *Forwarder) affinity(d *decision, key *flow.Key) Reason {
-	if d.svc.entry.AffinityTicks == 0 || !mayBegin(&d.pkt) {
+	if d.svc.entry.AffinityTicks == 0 || !mayBegin(d.pkt) {
 		return None
 	}
 	r := f.flows.FindAffinity(key, d.now)
@@ -127,8 +135,12 @@ func (d *decision) goTo(node lb.NodeID, position packet.Position, encap, steer R
 	return encap
 }
 
-// settle is for a packet whose flow nobody knows: its home's Pod gets it.
+// settle is for a packet whose flow nobody knows: its home's Pod gets it, but
+// for an error, which that could not place either.
 func (f *Forwarder) settle(d *decision, key *flow.Key, unfit *flow.Record) Reason {
+	if d.pkt.Related {
+		return ICMPOrphan
+	}
 	home, ok := f.tables.endpoint(d.service, d.option.Tags[0])
 	if !ok || f.tables.backend(home.Backend).node != lb.SelfNode {
 		return NotLocal
@@ -139,7 +151,7 @@ func (f *Forwarder) settle(d *decision, key *flow.Key, unfit *flow.Record) Reaso
 		return Judge
 	}
 	flags, reason := flow.Flags(0), New
-	if !mayBegin(&d.pkt) {
+	if !mayBegin(d.pkt) {
 		flags, reason = flow.Unverified, Judge
 	}
 	if refusal := f.flowNew(d, key, home.Backend, flags); refusal != None {

@@ -45,9 +45,13 @@ const (
 	NoFlow
 
 	Malformed // drop
+	Headers
 	Fragment
+	Martian
 	Proto
 	ICMP
+	ICMPOrphan
+	TunnelError
 	UnknownPort
 	SourceRange
 	NoLocalBackends
@@ -57,6 +61,7 @@ const (
 	NoNode
 	BadOption
 	BadMAC
+	Congested
 	UnknownService
 	NotLocal
 	FlowsFull
@@ -77,9 +82,11 @@ const (
 	New
 	Affinity
 	Judge
+	Related
 
 	Echo // answer
 	Refused
+	PacketTooBig
 
 	Translated // reply
 
@@ -90,13 +97,14 @@ const (
 var reasonNames = [ReasonCount]string{
 	"none",
 	"not_ip", "other_mac", "not_vip", "foreign_tunnel", "not_reply", "no_flow",
-	"malformed", "fragment", "proto", "icmp", "unknown_port", "source_range", "no_local_backends",
-	"stale_table", "ttl", "too_big", "no_node", "bad_option", "bad_mac", "unknown_service", "not_local",
+	"malformed", "headers", "fragment", "martian", "proto", "icmp", "icmp_orphan", "tunnel_error",
+	"unknown_port", "source_range", "no_local_backends", "stale_table", "ttl", "too_big", "no_node",
+	"bad_option", "bad_mac", "congested", "unknown_service", "not_local",
 	"flows_full", "flows_busy", "ports", "rate", "error",
 	"encap_home", "encap_past", "encap_owner",
 	"steer_past", "steer_home", "steer_owner",
-	"mine", "new", "affinity", "judge",
-	"echo", "refused",
+	"mine", "new", "affinity", "judge", "related",
+	"echo", "refused", "packet_too_big",
 	"translated",
 }
 

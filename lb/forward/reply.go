@@ -3,21 +3,27 @@
 package forward
 
 import (
+	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/flow"
 	"github.com/fairlead/fairlead/lb/packet"
 )
 
-// replyLookup finds the flow that a leaving packet is a reply of, and tells it.
-func (f *Forwarder) replyLookup(d *decision, frame []byte) (*flow.Record, Reason) {
-	d.frame = frame
-	if !d.pkt.Parse(frame) || !d.pkt.HasPorts() {
+// replyLookup finds the flow that a leaving packet is a reply of, or an error
+// about, and tells it of a reply.
+func (f *Forwarder) replyLookup(d *decision, forwarded bool) (*flow.Record, Reason) {
+	p := d.pkt
+	if !p.Parse(d.frame) || p.IsLater() && !f.fragments.Follow(p, d.now) || !p.HasPorts() {
 		return nil, NotReply
 	}
-	id, ok := f.tables.local[addrPort{d.pkt.Src, d.pkt.SrcPort}]
+	key := flow.Key{Client: p.Dst, Port: p.DstPort, Proto: p.Proto}
+	backend, ok := f.replyBackend(p, &key, forwarded, d.now)
 	if !ok {
 		return nil, NotReply
 	}
-	key := flow.Key{Client: d.pkt.Dst, Port: d.pkt.DstPort, Proto: d.pkt.Proto, Backend: id}
+	if f.flows == nil {
+		return nil, NoFlow
+	}
+	key.Backend = backend
 	r := f.flows.FindReply(&key, d.now)
 	if r == nil || int(r.Service) >= len(f.tables.services) {
 		return nil, NoFlow
@@ -27,25 +33,41 @@ func (f *Forwarder) replyLookup(d *decision, frame []byte) (*flow.Record, Reason
 		return nil, NoFlow
 	}
 	d.service, d.svc = r.Service, svc
-	f.flows.FromPod(r, &d.pkt, svc.entry.AffinityTicks, d.now)
+	f.fragmentRecord(d)
+	if !p.Related {
+		f.flows.FromPod(r, p, svc.entry.AffinityTicks, d.now)
+	}
 	return r, Translated
+}
+
+// replyBackend is the backend that a packet comes from: by its address, or, if
+// somebody put this node's address in its place, by the flow.
+func (f *Forwarder) replyBackend(p *packet.Packet, key *flow.Key, forwarded bool, now uint32) (lb.BackendID, bool) {
+	if id, ok := f.tables.local.get(keyAt(&p.Src, p.SrcPort, 0)); ok {
+		return lb.BackendID(id), true
+	}
+	own, ok := f.self.of(p.Version)
+	if !ok || !forwarded || p.Src != own || f.flows == nil {
+		return 0, false
+	}
+	return f.flows.FindMasqueraded(key, p.SrcPort, now)
 }
 
 // replyTranslate appends the reply as the client shall see it: from the VIP, to
 // the client's own port, and with an MSS that fits through the tunnel.
 func (f *Forwarder) replyTranslate(d *decision, r *flow.Record, out []byte) []byte {
-	start := len(out)
+	start, p := len(out), d.pkt
 	out = append(out, d.frame...)
-	d.pkt.Rebase(out[start:], 0)
-	d.pkt.SetSrc(d.svc.vip, d.svc.entry.Key.Port)
-	d.pkt.SetDstPort(r.Port)
-	if d.pkt.Proto != packet.ProtoTCP || d.pkt.Flags&packet.SYN == 0 {
+	p.Rebase(out[start:], 0)
+	p.SetSrc(d.svc.vip, d.svc.entry.Key.Port)
+	p.SetDstPort(r.Port)
+	if p.Proto != packet.ProtoTCP || p.Flags&packet.SYN == 0 {
 		return out
 	}
-	if d.pkt.Version == 4 {
-		d.pkt.ClampMSS(f.mssClampV4)
+	if p.Version == 4 {
+		p.ClampMSS(f.mssClampV4)
 	} else {
-		d.pkt.ClampMSS(f.mssClampV6)
+		p.ClampMSS(f.mssClampV6)
 	}
 	return out
 }

@@ -143,7 +143,7 @@ func (t *Tables) PutService(id lb.ServiceID, e dataplane.ServiceEntry) error {
 	defer t.mu.Unlock()
 	s.region = t.regionAt(e.Table)
 	t.services[id] = s
-	t.keys[keyOf(e.Key)] = id
+	t.keys.put(keyOf(e.Key), uint32(id))
 	return nil
 }
 
@@ -154,13 +154,12 @@ func (t *Tables) DeleteService(id lb.ServiceID, key lb.ServiceKey) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.keys[keyOf(key)]; ok && known == id {
-		delete(t.keys, keyOf(key))
-	}
+	t.keys.deleteOf(keyOf(key), uint32(id))
 	t.services[id] = service{}
 	return nil
 }
 
-func keyOf(k lb.ServiceKey) serviceKey {
-	return serviceKey{addrPort{packet.AddrOf(k.VIP), k.Port}, uint8(k.Proto)}
+func keyOf(k lb.ServiceKey) indexKey {
+	vip := packet.AddrOf(k.VIP)
+	return keyAt(&vip, k.Port, uint8(k.Proto))
 }

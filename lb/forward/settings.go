@@ -22,6 +22,9 @@ type Settings struct {
 	// Keys authenticate the wire: the first signs, both are accepted. One or two.
 	Keys [][16]byte
 	MTU  int // of the uplink
+	// CompleteChecksums: frames come from a device like veth, where a sender's
+	// kernel leaves the L4 checksum to a device that never computes it.
+	CompleteChecksums bool
 	// MSSClampV4 and V6 bound the MSS that a Pod announces; see MSSClamps.
 	MSSClampV4, MSSClampV6 uint16
 	FlowBuckets            int      // a power of two

@@ -19,12 +19,13 @@ type Tables struct {
 
 	mu        sync.RWMutex
 	nodes     []node    // by NodeID
+	nodeIDs   index     // by address
 	backends  []backend // by BackendID
-	local     map[addrPort]lb.BackendID
+	local     index     // of backends, by address and port
 	endpoints map[dataplane.EndpointKey]dataplane.EndpointEntry
 	services  []service // by ServiceID
-	keys      map[serviceKey]lb.ServiceID
-	vips      map[packet.Addr]bool
+	keys      index     // of services, by VIP, port and protocol
+	vips      index     // 0 at each address
 	ranges    map[lb.ServiceID]*sourceRanges
 	regions   []*region // sorted by line, none overlaps another
 }
@@ -35,6 +36,7 @@ type node struct {
 	entry   dataplane.NodeEntry
 	addr    packet.Addr
 	version uint8 // of addr; 0: the entry is free
+	path    pathMTU
 }
 
 type backend struct {
@@ -42,16 +44,6 @@ type backend struct {
 	port uint16
 	node lb.NodeID
 	tag  uint32 // wire id; 0: the entry is free
-}
-
-type addrPort struct {
-	addr packet.Addr
-	port uint16
-}
-
-type serviceKey struct {
-	addrPort
-	proto uint8
 }
 
 type service struct {
@@ -67,13 +59,18 @@ func NewTables(limits dataplane.Limits) *Tables {
 		limits:    limits,
 		nodes:     make([]node, limits.Nodes),
 		backends:  make([]backend, limits.Backends),
-		local:     map[addrPort]lb.BackendID{},
 		endpoints: map[dataplane.EndpointKey]dataplane.EndpointEntry{},
 		services:  make([]service, limits.Services),
-		keys:      map[serviceKey]lb.ServiceID{},
-		vips:      map[packet.Addr]bool{},
 		ranges:    map[lb.ServiceID]*sourceRanges{},
 	}
+}
+
+// BackendIsLocal says that the id still names the backend with the wire id, and
+// that it runs on this node. It is for those who are called while a packet is
+// forwarded, under that packet's lock.
+func (t *Tables) BackendIsLocal(id lb.BackendID, tag uint32) bool {
+	b := t.backend(id)
+	return b.tag == tag && b.node == lb.SelfNode
 }
 
 // Limits implements dataplane.Maps.
@@ -86,7 +83,8 @@ func checkID[ID ~uint16 | ~uint32](what string, id ID, first, limit int) error {
 	return nil
 }
 
-// PutNode implements dataplane.Maps.
+// PutNode implements dataplane.Maps. Under the same address the node keeps the
+// path MTU that was learned for it.
 func (t *Tables) PutNode(id lb.NodeID, e dataplane.NodeEntry) error {
 	if err := checkID("node", id, 1, t.limits.Nodes); err != nil {
 		return err
@@ -96,8 +94,21 @@ func (t *Tables) PutNode(id lb.NodeID, e dataplane.NodeEntry) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.nodes[id] = node{entry: e, addr: packet.AddrOf(e.Addr), version: versionOf(e.Addr)}
+	n, addr := &t.nodes[id], packet.AddrOf(e.Addr)
+	if n.version != 0 && n.addr != addr {
+		t.dropNode(id)
+	}
+	n.entry, n.addr, n.version = e, addr, versionOf(e.Addr)
+	t.nodeIDs.put(keyAt(&addr, 0, 0), uint32(id))
 	return nil
+}
+
+// dropNode forgets what is known of the id.
+func (t *Tables) dropNode(id lb.NodeID) {
+	n := &t.nodes[id]
+	t.nodeIDs.deleteOf(keyAt(&n.addr, 0, 0), uint32(id))
+	n.entry, n.addr, n.version = dataplane.NodeEntry{}, packet.Addr{}, 0
+	n.path.forget()
 }
 
 // DeleteNode implements dataplane.Maps.
@@ -107,7 +118,7 @@ func (t *Tables) DeleteNode(id lb.NodeID) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.nodes[id] = node{}
+	t.dropNode(id)
 	return nil
 }
 
@@ -138,7 +149,7 @@ func (t *Tables) PutBackend(id lb.BackendID, e dataplane.BackendEntry) error {
 	}
 	t.backends[id] = b
 	if b.node == lb.SelfNode {
-		t.local[addrPort{b.addr, b.port}] = id
+		t.local.put(keyAt(&b.addr, b.port, 0), uint32(id))
 	}
 	return nil
 }
@@ -157,10 +168,8 @@ func (t *Tables) DeleteBackend(id lb.BackendID) error {
 
 // dropLocal forgets the id for replies.
 func (t *Tables) dropLocal(id lb.BackendID) {
-	key := addrPort{t.backends[id].addr, t.backends[id].port}
-	if t.local[key] == id {
-		delete(t.local, key)
-	}
+	b := &t.backends[id]
+	t.local.deleteOf(keyAt(&b.addr, b.port, 0), uint32(id))
 }
 
 // PutEndpoint implements dataplane.Maps.
@@ -195,7 +204,8 @@ func (t *Tables) PutVIP(a netip.Addr) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.vips[packet.AddrOf(a)] = true
+	vip := packet.AddrOf(a)
+	t.vips.put(keyAt(&vip, 0, 0), 0)
 	return nil
 }
 
@@ -203,6 +213,13 @@ func (t *Tables) PutVIP(a netip.Addr) error {
 func (t *Tables) DeleteVIP(a netip.Addr) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.vips, packet.AddrOf(a))
+	vip := packet.AddrOf(a)
+	t.vips.delete(keyAt(&vip, 0, 0))
 	return nil
+}
+
+// isVIP says that the address is one.
+func (t *Tables) isVIP(a *packet.Addr) bool {
+	_, ok := t.vips.get(keyAt(a, 0, 0))
+	return ok
 }

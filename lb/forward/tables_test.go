@@ -191,7 +191,7 @@ func TestWriteWhileForwarding(t *testing.T) {
 	})
 	frame := packettest.TCP("198.51.100.7:40000", vip, packet.SYN).Bytes()
 	for range 500 {
-		switch reason, _, _ := twin.Forward(false, frame, 1000); reason.Verdict() {
+		switch reason, _, _ := twin.Forward(forwardtest.In, frame, 1000); reason.Verdict() {
 		case forward.Deliver, forward.Encap:
 		default:
 			t.Fatalf("in the middle of a change: %s", reason)

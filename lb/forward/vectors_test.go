@@ -83,15 +83,37 @@ func TestRandomStories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	seen := map[forward.Reason]int{}
 	for range 20 {
 		v := forwardtest.Random(t, rnd, 200)
 		v.Run(t, forwardtest.NewTwin(t, v.Settings))
-		for _, s := range v.Steps {
+	}
+}
+
+// Stories tell of everything, and of nothing alone.
+func TestRandomCoversReasons(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 0))
+	seen, cut, total := map[forward.Reason]int{}, 0, 0
+	for range 60 {
+		for _, s := range forwardtest.Random(t, rnd, 200).Steps {
 			seen[s.Reason]++
+			total++
+			if len(s.More) > 0 {
+				cut++
+			}
 		}
 	}
-	for r, n := range seen {
-		t.Logf("%s: %d", r, n)
+	for r := range forward.ReasonCount {
+		t.Logf("%s: %d", r, seen[r])
+		switch r {
+		case forward.None, forward.Proto, forward.Ports, forward.Rate, forward.StaleTable, forward.FlowsFull, forward.FlowsBusy,
+			forward.ForeignTunnel, forward.Error: // rare, or for vectors only
+		default:
+			if seen[r] == 0 {
+				t.Errorf("no story has the reason %s", r)
+			}
+		}
+	}
+	if cut == 0 || seen[forward.Malformed]+seen[forward.BadMAC] > total/3 {
+		t.Errorf("of %d packets %d were cut, %d malformed", total, cut, seen[forward.Malformed])
 	}
 }

@@ -37,14 +37,6 @@ func (h IP) appendV4(b []byte) []byte {
 	return b
 }
 
-// AppendUDP appends a UDP header with checksum 0 (RFC 6935 allows it for a
-// tunnel over IPv6 too); length is that of the payload.
-func AppendUDP(b []byte, src, dst uint16, length int) []byte {
-	b = binary.BigEndian.AppendUint16(b, src)
-	b = binary.BigEndian.AppendUint16(b, dst)
-	return binary.BigEndian.AppendUint32(b, uint32(UDPLen+length)<<16)
-}
-
 // AppendRST appends the IP packet that answers the TCP packet p with a reset,
 // as RFC 9293 section 3.10.7.1 has it for a closed port.
 func AppendRST(b []byte, p *Packet) []byte {
@@ -74,38 +66,43 @@ func AppendRST(b []byte, p *Packet) []byte {
 }
 
 // AppendPortUnreachable appends the IP packet that answers the UDP packet p
-// with ICMP or ICMPv6 port unreachable. It quotes the IP header and 8 bytes.
+// with ICMP or ICMPv6 port unreachable.
 func AppendPortUnreachable(b []byte, p *Packet) []byte {
-	h := IP{Src: p.Dst, Dst: p.Src, Proto: ProtoICMP, TTL: AnswerTTL, Length: ICMPLen + IPv4Len + 8}
-	kind, code := byte(ICMPUnreachable), byte(ICMPCodePort)
 	if p.Version == 6 {
-		h.Proto, h.Length = ProtoICMPv6, ICMPLen+IPv6Len+8
-		kind, code = ICMPv6Unreachable, ICMPv6CodePort
+		return appendICMPError(b, p, ICMPv6Unreachable, ICMPv6CodePort, 0)
+	}
+	return appendICMPError(b, p, ICMPUnreachable, ICMPCodePort, 0)
+}
+
+// AppendTooBig appends the IP packet that answers the TCP or UDP packet p, no
+// later fragment, with ICMP fragmentation needed or ICMPv6 packet too big.
+func AppendTooBig(b []byte, p *Packet, mtu uint16) []byte {
+	if p.Version == 6 {
+		return appendICMPError(b, p, ICMPv6TooBig, 0, uint32(mtu))
+	}
+	return appendICMPError(b, p, ICMPUnreachable, ICMPCodeTooBig, uint32(mtu)) // RFC 1191: the low half
+}
+
+// appendICMPError quotes the IP header as it came, with options and extension
+// headers, and the header behind it but for TCP options.
+func appendICMPError(b []byte, p *Packet, kind, code byte, rest uint32) []byte {
+	quoted := p.Frame[p.L3 : p.L4+UDPLen]
+	if p.Proto == ProtoTCP {
+		quoted = p.Frame[p.L3 : p.L4+TCPLen]
+	}
+	h := IP{Src: p.Dst, Dst: p.Src, Proto: ProtoICMP, TTL: AnswerTTL, Length: ICMPLen + len(quoted)}
+	if p.Version == 6 {
+		h.Proto = ProtoICMPv6
 	}
 	b = h.Append(b, p.Version)
 	start := len(b)
-	b = append(b, kind, code, 0, 0, 0, 0, 0, 0)
-	b = p.appendQuote(b)
+	b = append(b, kind, code, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, rest)
+	b = append(b, quoted...)
 	check := Checksum(b[start:])
 	if p.Version == 6 {
 		check = L4Checksum(p.DstBytes(), p.SrcBytes(), ProtoICMPv6, b[start:])
 	}
 	binary.BigEndian.PutUint16(b[start+icmpChecksumOffset:], check)
 	return b
-}
-
-// appendQuote appends the IP header and 8 bytes of what follows. IPv4 options
-// are left out, so that the ports are where a reader looks.
-func (p *Packet) appendQuote(b []byte) []byte {
-	if p.Version == 6 {
-		return append(b, p.Frame[p.L3:p.L4+8]...)
-	}
-	start := len(b)
-	b = append(b, p.Frame[p.L3:p.L3+IPv4Len]...)
-	if h := b[start:]; p.L4-p.L3 != IPv4Len {
-		h[0] = 4<<4 | ipv4MinWords
-		binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], 0)
-		binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], Checksum(h))
-	}
-	return append(b, p.Frame[p.L4:p.L4+8]...)
 }

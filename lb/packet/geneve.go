@@ -2,7 +2,10 @@
 
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // The wire format, version 1. abi.h has the same numbers (enum lb_geneve,
 // lb_position, LB_VERSION_WIRE); the tests of package xdp compare them.
@@ -17,6 +20,7 @@ const (
 	EncapLenV4        = IPv4Len + UDPLen + GeneveLen // what an outer header adds
 	EncapLenV6        = IPv6Len + UDPLen + GeneveLen
 	PastMax           = 3
+	geneveCritical    = 0x40 // a critical option is present
 )
 
 // Position says where a packet is on its way; it only grows.
@@ -50,21 +54,17 @@ type Option struct {
 // Offsets in the option's body.
 const (
 	optionPosition = 1
-	optionSigned   = 4 + 4*(1+PastMax) // the bytes that the MAC covers
+	optionMAC      = 4 + 4*(1+PastMax)
 )
 
 // Append appends the body, 28 bytes.
 func (o Option) Append(b []byte) []byte {
-	return binary.BigEndian.AppendUint64(o.appendSigned(b), o.MAC)
-}
-
-func (o Option) appendSigned(b []byte) []byte {
 	b = append(b, o.Version, byte(o.Position))
 	b = binary.BigEndian.AppendUint16(b, o.TableHash)
 	for _, tag := range o.Tags {
 		b = binary.BigEndian.AppendUint32(b, tag)
 	}
-	return b
+	return binary.BigEndian.AppendUint64(b, o.MAC)
 }
 
 // ParseOption reads a body; ok is false when it is shorter than 28 bytes.
@@ -77,21 +77,40 @@ func ParseOption(b []byte) (o Option, ok bool) {
 	for i := range o.Tags {
 		o.Tags[i] = binary.BigEndian.Uint32(b[4+4*i:])
 	}
-	o.MAC = binary.BigEndian.Uint64(b[optionSigned:])
+	o.MAC = binary.BigEndian.Uint64(b[optionMAC:])
 	return o, true
 }
 
-// Sign returns the MAC of the option on inner, a whole TCP or UDP packet:
-// SipHash-1-3 over the option, ports, addresses, protocol and family.
+// Sign returns the MAC of the option on inner, a packet with ports:
+// SipHash-1-3 over the option's bytes before the MAC, ports, addresses (4 or 16
+// bytes each), protocol, IP version and, as 0 or 1, the mark Related.
 func (o Option) Sign(key Key, inner *Packet) uint64 {
-	var buf [optionSigned + 4 + 2*16 + 2]byte
-	msg := o.appendSigned(buf[:0])
-	msg = append(msg, inner.Frame[inner.L4:inner.L4+4]...)
-	msg = append(msg, inner.SrcBytes()...)
-	msg = append(msg, inner.DstBytes()...)
-	msg = append(msg, inner.Proto, inner.Version)
-	return key.Hash(msg)
+	words := [7]uint64{
+		uint64(o.Version) | uint64(o.Position)<<8 | uint64(bits.ReverseBytes16(o.TableHash))<<16 |
+			uint64(bits.ReverseBytes32(o.Tags[0]))<<32,
+		uint64(bits.ReverseBytes32(o.Tags[1])) | uint64(bits.ReverseBytes32(o.Tags[2]))<<32,
+		uint64(bits.ReverseBytes32(o.Tags[3])) |
+			uint64(bits.ReverseBytes16(inner.SrcPort))<<32 | uint64(bits.ReverseBytes16(inner.DstPort))<<48,
+	}
+	last := uint64(inner.Proto) | uint64(inner.Version)<<8
+	if inner.Related {
+		last |= 1 << 16
+	}
+	src, dst := &inner.Src, &inner.Dst
+	if inner.Version == 4 {
+		words[3] = uint64(binary.LittleEndian.Uint32(src[12:])) | uint64(binary.LittleEndian.Uint32(dst[12:]))<<32
+		return key.HashWords(words[:4], last|signedLenV4<<56)
+	}
+	words[3], words[4] = binary.LittleEndian.Uint64(src[:8]), binary.LittleEndian.Uint64(src[8:])
+	words[5], words[6] = binary.LittleEndian.Uint64(dst[:8]), binary.LittleEndian.Uint64(dst[8:])
+	return key.HashWords(words[:7], last|signedLenV6<<56)
 }
+
+// Lengths of the signed message.
+const (
+	signedLenV4 = optionMAC + 4 + 2*4 + 3
+	signedLenV6 = optionMAC + 4 + 2*16 + 3
+)
 
 // Geneve is a Geneve header with our option in it.
 type Geneve struct {
@@ -120,13 +139,57 @@ func ParseGeneve(b []byte) (g Geneve, ok bool) {
 	return g, ok
 }
 
-// Append appends header, option header and option, 40 bytes: version 0, the
-// critical bit set, VNI 0.
-func (g Geneve) Append(b []byte) []byte {
-	b = append(b, GeneveOptionLen/4, 0x40)
-	b = binary.BigEndian.AppendUint16(b, uint16(g.Inner))
-	b = append(b, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint16(b, GeneveClass)
-	b = append(b, GeneveType, GeneveOptionWords)
-	return g.Option.Append(b)
+// Tunnel is all that stands in front of a packet on its way to another node.
+type Tunnel struct {
+	Src, Dst         Addr
+	SrcPort, DstPort uint16
+	Version          uint8 // of the outer IP header
+	TOS              uint8
+	Inner            EtherType
+	Option           *Option
+}
+
+// AppendTo appends IP, UDP and Geneve headers for an inner packet of so many
+// bytes. The UDP checksum is 0 (RFC 6935 allows it for a tunnel over IPv6 too);
+// IPv4 says "don't fragment".
+func (t *Tunnel) AppendTo(b []byte, length int) []byte {
+	var zero [EncapLenV6]byte
+	start := len(b)
+	if length += UDPLen + GeneveLen; t.Version == 4 {
+		b = append(b, zero[:EncapLenV4]...)
+		t.putIPv4(b[start:], uint32(length+IPv4Len))
+		start += IPv4Len
+	} else {
+		b = append(b, zero[:]...)
+		t.putIPv6(b[start:], uint64(length))
+		start += IPv6Len
+	}
+	h, o := b[start:start+UDPLen+GeneveLen], t.Option
+	be := binary.BigEndian
+	be.PutUint64(h, uint64(t.SrcPort)<<48|uint64(t.DstPort)<<32|uint64(length)<<16)
+	be.PutUint64(h[8:], GeneveOptionLen/4<<56|geneveCritical<<48|uint64(t.Inner)<<32)
+	be.PutUint64(h[16:], GeneveClass<<48|GeneveType<<40|GeneveOptionWords<<32|
+		uint64(o.Version)<<24|uint64(o.Position)<<16|uint64(o.TableHash))
+	be.PutUint64(h[24:], uint64(o.Tags[0])<<32|uint64(o.Tags[1]))
+	be.PutUint64(h[32:], uint64(o.Tags[2])<<32|uint64(o.Tags[3]))
+	be.PutUint64(h[40:], o.MAC)
+	return b
+}
+
+func (t *Tunnel) putIPv4(h []byte, total uint32) {
+	be := binary.BigEndian
+	src, dst := be.Uint32(t.Src[12:]), be.Uint32(t.Dst[12:])
+	first, third := 0x4500_0000|uint32(t.TOS)<<16|total, uint32(AnswerTTL<<24|ProtoUDP<<16)
+	// The header's own words: reading it back so soon takes longer.
+	sum := first>>16 + first&0xffff + ipv4DontFragment + third>>16 +
+		src>>16 + src&0xffff + dst>>16 + dst&0xffff
+	be.PutUint64(h, uint64(first)<<32|ipv4DontFragment)
+	be.PutUint64(h[8:], uint64(third|uint32(^Fold(uint64(sum))))<<32|uint64(src))
+	be.PutUint32(h[16:], dst)
+}
+
+func (t *Tunnel) putIPv6(h []byte, length uint64) {
+	binary.BigEndian.PutUint64(h, 6<<60|uint64(t.TOS)<<52|length<<16|ProtoUDP<<8|AnswerTTL)
+	copy(h[8:], t.Src[:])
+	copy(h[24:], t.Dst[:])
 }

@@ -3,6 +3,7 @@
 package packet_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/fairlead/fairlead/lb/packet"
@@ -15,7 +16,7 @@ func TestGeneveAgainstHandBuilt(t *testing.T) {
 		packettest.TCP(clientV4, vipV4, packet.SYN), packettest.UDP(clientV6, vipV6, "hello"),
 	} {
 		tunnel := packettest.Encap("10.0.0.1", "10.0.0.2", 7471, key, f)
-		tunnel.Position, tunnel.TableHash, tunnel.Tags = 2, 0xabcd, [4]uint32{1, 2, 3, 4}
+		tunnel.TOS, tunnel.Position, tunnel.TableHash, tunnel.Tags = 0xb9, 2, 0xabcd, [4]uint32{1, 2, 3, 4}
 		frame := tunnel.Bytes()
 		g, ok := packet.ParseGeneve(frame[packettest.GeneveOffsetV4:])
 		if !ok {
@@ -32,12 +33,20 @@ func TestGeneveAgainstHandBuilt(t *testing.T) {
 		if g.Option != want {
 			t.Errorf("option %+v, want %+v", g.Option, want)
 		}
-		packettest.Equal(t, g.Append(nil), frame[packettest.GeneveOffsetV4:packettest.GeneveOffsetV4+packet.GeneveLen])
+		out := packet.Tunnel{
+			Src: packet.AddrOf(tunnel.Src), Dst: packet.AddrOf(tunnel.Dst), SrcPort: tunnel.SrcPort, DstPort: tunnel.Port,
+			Version: 4, TOS: tunnel.TOS, Inner: g.Inner, Option: &want,
+		}
+		packettest.Equal(t, out.AppendTo(nil, len(tunnel.Inner)), frame[packet.EthernetLen:packettest.GeneveOffsetV4+packet.GeneveLen])
+		tunnel.Src, tunnel.Dst = netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
+		out.Src, out.Dst, out.Version = packet.AddrOf(tunnel.Src), packet.AddrOf(tunnel.Dst), 6
+		packettest.Equal(t, out.AppendTo(nil, len(tunnel.Inner)), tunnel.Bytes()[packet.EthernetLen:packettest.GeneveOffsetV6+packet.GeneveLen])
 	}
 }
 
 func TestParseGeneve(t *testing.T) {
-	good := packet.Geneve{Inner: packet.EtherTypeIPv4, Option: packet.Option{Version: 1, Position: 5}}.Append(nil)
+	good := (&packet.Tunnel{Version: 4, Inner: packet.EtherTypeIPv4, Option: &packet.Option{Version: 1, Position: 5}}).
+		AppendTo(nil, 0)[packet.IPv4Len+packet.UDPLen:]
 	const foreign, bad, ours = "foreign", "bad", "ours"
 	for _, tt := range []struct {
 		name string

@@ -33,8 +33,22 @@ func TestParse(t *testing.T) {
 	later.Fragment = 1
 	padded := packettest.UDP(clientV4, vipV4, "hello")
 	padded.Trailer = make([]byte, 13)
+	tagged, twice, thrice := padded, padded, padded
+	tagged.Tags = []packettest.Tag{packettest.VLAN(1)}
+	twice.Tags = []packettest.Tag{packettest.QinQ(1), packettest.VLAN(2)}
+	thrice.Tags = append(twice.Tags, packettest.VLAN(3))
+	v6 := packettest.UDP(clientV6, vipV6, "hello")
+	extended := func(e ...packettest.Extension) []byte {
+		f := v6
+		f.Extensions = e
+		return f.Bytes()
+	}
+	hop, dst, routing := packettest.HopByHop, packettest.DestinationOptions, packettest.Routing
+	atomic := v6
+	atomic.Atomic = true
+	pieces := v6.Fragments(9, 8)
 
-	const whole, malformed, frag, none = "whole", "malformed", "fragment", "none"
+	const whole, malformed, headers, first, last, related, none = "whole", "malformed", "headers", "first", "later", "related", "none"
 	for _, tt := range []struct {
 		name  string
 		frame []byte
@@ -43,7 +57,11 @@ func TestParse(t *testing.T) {
 		{"empty", nil, none},
 		{"ethernet header cut", tcp4[:13], none},
 		{"arp", with(tcp4, 12, 0x08, 0x06), none},
-		{"vlan", with(tcp4, 12, 0x81, 0x00), none},
+		{"vlan", tagged.Bytes(), whole},
+		{"two tags", twice.Bytes(), whole},
+		{"three tags", thrice.Bytes(), none},
+		{"tag cut", tagged.Bytes()[:17], none},
+		{"tag in front of arp", with(tagged.Bytes(), 16, 0x08, 0x06), none},
 		{"v4 header cut", tcp4[:33], none},
 		{"v6 header cut", tcp6[:53], none},
 		{"v4 with version 6", with(tcp4, 14, 0x65), none},
@@ -60,9 +78,25 @@ func TestParse(t *testing.T) {
 		{"udp length 7", with(udp4, 38, 0, 7), malformed},
 		{"udp longer than packet", with(udp4, 38, 0, 14), malformed},
 		{"udp shorter than packet", with(udp4, 38, 0, 8), whole},
-		{"first fragment", fragment.Bytes(), frag},
-		{"later fragment", later.Bytes(), frag},
-		{"v6 fragment header", with(tcp6, 20, packet.ProtoIPv6Fragment), frag},
+		{"first fragment", fragment.Bytes(), first},
+		{"later fragment", later.Bytes(), last},
+		{"later fragment at the end of a datagram", with(later.Bytes(), 20, 0x1f, 0xfd), last},
+		{"later fragment beyond 64 KiB", with(later.Bytes(), 20, 0x1f, 0xff), malformed},
+		{"first fragment, udp longer than packet", with(fragment.Bytes(), 38, 0xff, 0xff), first},
+		{"first fragment, udp length 7", with(fragment.Bytes(), 38, 0, 7), malformed},
+		{"v6 first fragment", pieces[0].Bytes(), first},
+		{"v6 later fragment", pieces[1].Bytes(), last},
+		{"v6 atomic fragment", atomic.Bytes(), whole},
+		{"v6 fragment header cut", with(atomic.Bytes(), 18, 0, 7), malformed},
+		{"v6 all kinds of headers", extended(hop(8), dst(8), routing(0), dst(40)), whole},
+		{"v6 five headers", extended(hop(8), dst(8), routing(0), dst(8), dst(8)), headers},
+		{"v6 65 bytes of headers and more", extended(hop(64), dst(8)), headers},
+		{"v6 segments left", extended(routing(1)), headers},
+		{"v6 header beyond the end", with(extended(dst(8)), 55, 4), malformed},
+		{"v6 tcp behind nothing", with(tcp6, 20, packet.ProtoDestination), headers}, // its port is a length
+		{"v6 port unreachable", packettest.ICMPError("2001:db8::9", v6, 1, 4, 8).Bytes(), related},
+		{"port unreachable", packettest.ICMPError("192.0.2.9", options, 3, 3, 8).Bytes(), related},
+		{"error that quotes too little", packettest.ICMPError("192.0.2.9", options, 3, 3, 7).Bytes(), whole},
 		{"tcp v4", tcp4, whole},
 		{"tcp v6", tcp6, whole},
 		{"udp v4", udp4, whole},
@@ -73,11 +107,14 @@ func TestParse(t *testing.T) {
 			var p packet.Packet
 			got := none
 			if p.Parse(tt.frame) {
-				got = whole
-				if p.Malformed {
+				got = [...]string{whole, first, last}[p.Fragment]
+				switch {
+				case p.Malformed:
 					got = malformed
-				} else if p.Fragment {
-					got = frag
+				case p.Headers:
+					got = headers
+				case p.Related:
+					got = related
 				}
 			}
 			if got != tt.want {
@@ -231,25 +268,47 @@ func FuzzParse(f *testing.F) {
 	f.Add(packettest.TCP(clientV4, vipV4, packet.SYN).Bytes())
 	f.Add(packettest.UDP(clientV6, vipV6, "hello").Bytes())
 	f.Add(packettest.Ping("198.51.100.7", "192.0.2.1").Bytes())
+	f.Add(packettest.ICMPError("192.0.2.9", packettest.UDP(vipV4, clientV4, "hello"), 3, 4, 8).Bytes())
+	f.Add(packettest.ICMPError("2001:db8::9", packettest.TCP(vipV6, clientV6, packet.SYN), 2, 0, 20).Bytes())
+	odd := packettest.UDP(clientV6, vipV6, "a datagram in two pieces")
+	odd.Tags = []packettest.Tag{packettest.QinQ(1), packettest.VLAN(2)}
+	odd.Extensions = []packettest.Extension{packettest.HopByHop(8), packettest.Routing(0)}
+	for _, piece := range odd.Fragments(7, 16) {
+		f.Add(piece.Bytes())
+	}
+	for _, piece := range packettest.UDP(clientV4, vipV4, "a datagram in two pieces").Fragments(7, 16) {
+		f.Add(piece.Bytes())
+	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var p packet.Packet
 		if !p.Parse(frame) || p.Malformed {
 			return
 		}
-		if p.L3 > p.L4 || p.L4 > p.End || p.End > len(frame) {
+		if p.L3 > p.L4 || p.L4 > p.End || p.End > len(frame) || p.Related && (p.Q3 < p.L4 || p.Q4 < p.Q3 || p.Q4+8 > p.End) {
 			t.Fatalf("offsets outside of the packet: %+v", p)
+		}
+		if p.IsLater() {
+			p.Follow(1, 2)
 		}
 		if !p.HasPorts() {
 			return
 		}
-		if p.Data < p.L4 || p.Data > p.End {
+		if header := p.Fragment != packet.LaterFragment && !p.Related; header && (p.Data < p.L4 || p.Data > p.End) {
 			t.Fatalf("payload outside of the packet: %+v", p)
+		}
+		rest := append([]byte(nil), frame[p.End:]...)
+		if p.MayFragment() {
+			p.AppendFragment(nil, 0, 8)
 		}
 		p.SetDst(packet.Addr{1}, 1)
 		p.SetSrc(packet.Addr{2}, 2)
 		p.SetTTL(3)
-		if p.Proto == packet.ProtoTCP {
+		p.SetECN(packet.CE)
+		if p.Flags&packet.SYN != 0 {
 			p.ClampMSS(500)
+		}
+		if string(rest) != string(frame[p.End:]) {
+			t.Fatal("what follows the packet was changed")
 		}
 	})
 }

@@ -20,44 +20,99 @@ func (p *Packet) SetTTL(ttl uint8) {
 	updateAt(h[ipv4ChecksumOffset:], uint64(from), uint64(binary.BigEndian.Uint16(h[8:])))
 }
 
-// SetSrc writes source address and port of a packet with ports.
+// SetECN writes the ECN codepoint.
+func (p *Packet) SetECN(ecn uint8) {
+	p.TOS = p.TOS&^ECNMask | ecn
+	h := p.Frame[p.L3:]
+	if p.Version == 6 {
+		h[1] = h[1]&0xf | p.TOS<<4
+		return
+	}
+	from := binary.BigEndian.Uint16(h)
+	h[1] = p.TOS
+	updateAt(h[ipv4ChecksumOffset:], uint64(from), uint64(binary.BigEndian.Uint16(h)))
+}
+
+// SetSrc writes source address and port of a packet with ports: of a later
+// fragment the address alone, of a Related packet the source of the error and
+// the destination that it quotes.
 func (p *Packet) SetSrc(addr Addr, port uint16) {
-	p.setAddr(p.SrcBytes(), addr)
-	p.setPort(p.Frame[p.L4:], port)
+	switch {
+	case p.Related:
+		p.setAddr(p.SrcBytes(), addr)
+		p.setQuotedAddr(p.quotedDst(), addr)
+		p.setQuotedPort(p.Frame[p.Q4+2:], port)
+	case p.Fragment == LaterFragment:
+		p.setAddr(p.SrcBytes(), addr)
+	default:
+		p.setAddr(p.SrcBytes(), addr)
+		p.setPort(p.Frame[p.L4:], port)
+	}
 	p.Src, p.SrcPort = addr, port
 }
 
-// SetDst writes destination address and port of a packet with ports.
+// SetDst writes destination address and port of a packet with ports: of a later
+// fragment the address alone, of a Related packet the destination of the error
+// and the source that it quotes.
 func (p *Packet) SetDst(addr Addr, port uint16) {
-	p.setAddr(p.DstBytes(), addr)
-	p.setPort(p.Frame[p.L4+2:], port)
+	switch {
+	case p.Related:
+		p.setAddr(p.DstBytes(), addr)
+		p.setQuotedAddr(p.quotedSrc(), addr)
+		p.setQuotedPort(p.Frame[p.Q4:], port)
+	case p.Fragment == LaterFragment:
+		p.setAddr(p.DstBytes(), addr)
+	default:
+		p.setAddr(p.DstBytes(), addr)
+		p.setPort(p.Frame[p.L4+2:], port)
+	}
 	p.Dst, p.DstPort = addr, port
 }
 
-// SetSrcPort writes the source port alone.
+// SetSrcPort writes the source port alone; a later fragment has none.
 func (p *Packet) SetSrcPort(port uint16) {
-	p.setPort(p.Frame[p.L4:], port)
+	switch {
+	case p.Related:
+		p.setQuotedPort(p.Frame[p.Q4+2:], port)
+	case p.Fragment != LaterFragment:
+		p.setPort(p.Frame[p.L4:], port)
+	}
 	p.SrcPort = port
 }
 
-// SetDstPort writes the destination port alone.
+// SetDstPort writes the destination port alone; a later fragment has none.
 func (p *Packet) SetDstPort(port uint16) {
-	p.setPort(p.Frame[p.L4+2:], port)
+	switch {
+	case p.Related:
+		p.setQuotedPort(p.Frame[p.Q4:], port)
+	case p.Fragment != LaterFragment:
+		p.setPort(p.Frame[p.L4+2:], port)
+	}
 	p.DstPort = port
 }
 
+// setAddr writes an address of the IP header itself.
 func (p *Packet) setAddr(field []byte, addr Addr) {
 	to := addr[16-len(field):]
 	from, sum := Sum(0, field), Sum(0, to)
 	if p.Version == 4 {
 		updateAt(p.Frame[p.L3+ipv4ChecksumOffset:], from, sum)
 	}
-	p.updateL4(from, sum)
+	switch {
+	case p.Fragment == LaterFragment:
+	case !p.Related:
+		p.updateL4(from, sum)
+	case p.Version == 6: // IPv4's ICMP has no pseudo header
+		p.updateICMP(from, sum)
+	}
 	copy(field, to)
 }
 
 func (p *Packet) setPort(field []byte, port uint16) {
 	from := binary.BigEndian.Uint16(field)
+	if from == port {
+		return
+	}
 	binary.BigEndian.PutUint16(field, port)
 	p.updateL4(uint64(from), uint64(port))
 }
@@ -82,54 +137,7 @@ func updateAt(field []byte, from, to uint64) {
 	binary.BigEndian.PutUint16(field, Update(binary.BigEndian.Uint16(field), from, to))
 }
 
-// ClampMSS lowers the MSS option of a TCP packet to limit; without the option,
-// or with a lower one, nothing changes.
-func (p *Packet) ClampMSS(limit uint16) {
-	options := p.Frame[p.L4+TCPLen : p.Data]
-	at := findMSS(options)
-	if at < 0 || binary.BigEndian.Uint16(options[at:]) <= limit {
-		return
-	}
-	field := options[at : at+2]
-	from := mssSum(field, at)
-	binary.BigEndian.PutUint16(field, limit)
-	p.updateL4(from, mssSum(field, at))
-}
-
-// findMSS returns where the value of the MSS option is, or -1.
-func findMSS(options []byte) int {
-	for i := 0; i < len(options); {
-		switch options[i] {
-		case tcpOptionEnd:
-			return -1
-		case tcpOptionNop:
-			i++
-			continue
-		}
-		if i+1 >= len(options) || options[i+1] < 2 || i+int(options[i+1]) > len(options) {
-			return -1
-		}
-		if options[i] == tcpOptionMSS {
-			if options[i+1] != tcpOptionMSSLen {
-				return -1
-			}
-			return i + 2
-		}
-		i += int(options[i+1])
-	}
-	return -1
-}
-
-// mssSum is the sum of a two-byte field, which lies across two words when its
-// offset is odd.
-func mssSum(field []byte, offset int) uint64 {
-	if offset%2 == 0 {
-		return Sum(0, field)
-	}
-	return uint64(field[1])<<8 + uint64(field[0])
-}
-
-// AnswerEcho turns a ping into its answer, in place.
+// AnswerEcho turns a ping, or any fragment of one, into its answer, in place.
 func (p *Packet) AnswerEcho() {
 	src, dst := p.SrcBytes(), p.DstBytes()
 	for i := range src {
@@ -137,6 +145,9 @@ func (p *Packet) AnswerEcho() {
 	}
 	p.Src, p.Dst = p.Dst, p.Src
 	p.SetTTL(AnswerTTL)
+	if p.Fragment == LaterFragment {
+		return
+	}
 	segment := p.Frame[p.L4:p.End]
 	from := binary.BigEndian.Uint16(segment)
 	if segment[0] = ICMPEchoReply; p.Version == 6 {
@@ -157,6 +168,11 @@ func (p *Packet) Readdress(src, dst Addr) {
 	}
 	h := p.Frame[p.L3 : p.L3+IPv4Len]
 	h[8] = AnswerTTL
+	setIPv4Checksum(h)
+}
+
+// setIPv4Checksum computes a header's checksum anew.
+func setIPv4Checksum(h []byte) {
 	binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], 0)
 	binary.BigEndian.PutUint16(h[ipv4ChecksumOffset:], Checksum(h))
 }
@@ -166,4 +182,5 @@ func (p *Packet) Readdress(src, dst Addr) {
 func (p *Packet) Rebase(frame []byte, shift int) {
 	p.Frame = frame
 	p.L3, p.L4, p.Data, p.End = p.L3-shift, p.L4-shift, p.Data-shift, p.End-shift
+	p.Q3, p.Q4 = p.Q3-shift, p.Q4-shift
 }

@@ -26,13 +26,54 @@ func (k Key) Hash(msg []byte) uint64 {
 	return Sum64(sipCompression, sipFinalization, k.K0, k.K1, msg)
 }
 
+// HashWords is SipHash-1-3 of a message as its little-endian words; last is
+// the incomplete one with the message's length in the top byte.
+func (k Key) HashWords(words []uint64, last uint64) uint64 {
+	v0, v1 := k.K0^sipInit0, k.K1^sipInit1
+	v2, v3 := k.K0^sipInit2, k.K1^sipInit3
+	// The word after the last one, and two more, are the finalization: there
+	// is nothing to mix in.
+	for i, n := 0, len(words); i <= n+sipFinalization; i++ {
+		var m uint64
+		switch {
+		case i < n:
+			m = words[i]
+		case i == n:
+			m = last
+		case i == n+1:
+			v2 ^= 0xff
+		}
+		v3 ^= m
+		v0 += v1
+		v2 += v3
+		v1 = bits.RotateLeft64(v1, 13) ^ v0
+		v3 = bits.RotateLeft64(v3, 16) ^ v2
+		v0 = bits.RotateLeft64(v0, 32)
+		v2 += v1
+		v0 += v3
+		v1 = bits.RotateLeft64(v1, 17) ^ v2
+		v3 = bits.RotateLeft64(v3, 21) ^ v0
+		v2 = bits.RotateLeft64(v2, 32)
+		v0 ^= m
+	}
+	return v0 ^ v1 ^ v2 ^ v3
+}
+
+// The algorithm's constants: "somepseudorandomlygeneratedbytes".
+const (
+	sipInit0 = 0x736f6d6570736575
+	sipInit1 = 0x646f72616e646f6d
+	sipInit2 = 0x6c7967656e657261
+	sipInit3 = 0x7465646279746573
+)
+
 // Sum64 is SipHash-c-d (Aumasson and Bernstein, 2012) of msg.
 func Sum64(c, d int, k0, k1 uint64, msg []byte) uint64 {
 	s := sipState{
-		k0 ^ 0x736f6d6570736575,
-		k1 ^ 0x646f72616e646f6d,
-		k0 ^ 0x6c7967656e657261,
-		k1 ^ 0x7465646279746573,
+		k0 ^ sipInit0,
+		k1 ^ sipInit1,
+		k0 ^ sipInit2,
+		k1 ^ sipInit3,
 	}
 	last := uint64(len(msg)) << 56
 	for len(msg) >= 8 {

@@ -3,6 +3,7 @@
 package packet_test
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"testing"
 
@@ -45,5 +46,25 @@ func TestHashIsSip13(t *testing.T) {
 	key := packet.KeyOf([16]byte(raw[:16]))
 	if got, want := key.Hash(raw[:]), uint64(0xc0dc2f46a6cce040); got != want {
 		t.Errorf("Hash = %#x, want %#x", got, want)
+	}
+}
+
+// HashWords takes the words of what Hash takes as bytes.
+func TestHashWords(t *testing.T) {
+	rnd := seeded(t)
+	for range 1000 {
+		key, msg := packet.KeyOf([16]byte(randomBytes(rnd, 16))), randomBytes(rnd, rnd.IntN(80))
+		var words []uint64
+		rest := msg
+		for ; len(rest) >= 8; rest = rest[8:] {
+			words = append(words, binary.LittleEndian.Uint64(rest))
+		}
+		last := uint64(len(msg)) << 56
+		for i, b := range rest {
+			last |= uint64(b) << (8 * i)
+		}
+		if got, want := key.HashWords(words, last), key.Hash(msg); got != want {
+			t.Fatalf("HashWords of %x = %#x, want %#x", msg, got, want)
+		}
 	}
 }

@@ -26,6 +26,11 @@ type benchBenchTemplate struct {
 	Frame [192]uint8
 }
 
+type benchLbAddr struct {
+	_    structs.HostLayout
+	Addr [16]uint8
+}
+
 type benchLbBackend struct {
 	_    structs.HostLayout
 	Addr [16]uint8
@@ -84,6 +89,22 @@ type benchLbFlowBucket struct {
 	}
 }
 
+type benchLbFragmentKey struct {
+	_     structs.HostLayout
+	Src   [16]uint8
+	Dst   [16]uint8
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type benchLbFragmentPorts struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Seen  uint32
+}
+
 type benchLbIdentity struct {
 	_       structs.HostLayout
 	FlowKey [2]uint64
@@ -104,7 +125,10 @@ type benchLbNode struct {
 	Confirmed uint32
 	Dmac      [6]uint8
 	Smac      [6]uint8
-	Pad       [28]uint8
+	Mtu       uint16
+	Pad       [2]uint8
+	MtuUntil  uint32
+	Pad2      [20]uint8
 }
 
 type benchLbRangeKey struct {
@@ -112,6 +136,27 @@ type benchLbRangeKey struct {
 	Prefixlen uint32
 	Service   uint32
 	Addr      [16]uint8
+}
+
+type benchLbScratch struct {
+	_   structs.HostLayout
+	Key struct {
+		_          structs.HostLayout
+		Client     [2]uint64
+		Port       uint16
+		Proto      uint8
+		Kind       uint8
+		Service    uint32
+		ServiceTag uint32
+		Backend    uint32
+		BackendTag uint32
+		Now        uint32
+		Hash       uint64
+		Crowded    uint32
+		PodPort    uint16
+		Pad        uint16
+	}
+	Quote [128]uint8
 }
 
 type benchLbService struct {
@@ -151,15 +196,19 @@ const (
 	benchMapCounters             = "counters"
 	benchMapEndpoints            = "endpoints"
 	benchMapFlows                = "flows"
+	benchMapFragments            = "fragments"
 	benchMapIdentity             = "identity"
 	benchMapInTails              = "in_tails"
 	benchMapLocalBackends        = "local_backends"
 	benchMapLookupTables         = "lookup_tables"
+	benchMapNodeIds              = "node_ids"
 	benchMapNodes                = "nodes"
 	benchMapOutTails             = "out_tails"
+	benchMapScratch              = "scratch"
 	benchMapServiceRecords       = "service_records"
 	benchMapServiceStats         = "service_stats"
 	benchMapServices             = "services"
+	benchMapSockets              = "sockets"
 	benchMapSourceRanges         = "source_ranges"
 	benchMapTemplates            = "templates"
 	benchMapXdpTails             = "xdp_tails"
@@ -198,11 +247,13 @@ const (
 	benchVarSelfV4Lo             = "self_v4_lo"
 	benchVarSelfV6Hi             = "self_v6_hi"
 	benchVarSelfV6Lo             = "self_v6_lo"
+	benchVarSocketBase           = "socket_base"
 	benchVarTableLines           = "table_lines"
 	benchVarTableSlots           = "table_slots"
 	benchVarTableTransitionLines = "table_transition_lines"
 	benchVarTestClock            = "test_clock"
 	benchVarTestTick             = "test_tick"
+	benchVarUplinkIfindex        = "uplink_ifindex"
 	benchVarUplinkMtu            = "uplink_mtu"
 	benchVarWireKey0             = "wire_key0"
 	benchVarWireKey1             = "wire_key1"
@@ -274,15 +325,19 @@ type benchMapSpecs struct {
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Endpoints      *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows          *ebpf.MapSpec `ebpf:"flows"`
+	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
 	Identity       *ebpf.MapSpec `ebpf:"identity"`
 	InTails        *ebpf.MapSpec `ebpf:"in_tails"`
 	LocalBackends  *ebpf.MapSpec `ebpf:"local_backends"`
 	LookupTables   *ebpf.MapSpec `ebpf:"lookup_tables"`
+	NodeIds        *ebpf.MapSpec `ebpf:"node_ids"`
 	Nodes          *ebpf.MapSpec `ebpf:"nodes"`
 	OutTails       *ebpf.MapSpec `ebpf:"out_tails"`
+	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ServiceRecords *ebpf.MapSpec `ebpf:"service_records"`
 	ServiceStats   *ebpf.MapSpec `ebpf:"service_stats"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
+	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
 	SourceRanges   *ebpf.MapSpec `ebpf:"source_ranges"`
 	Templates      *ebpf.MapSpec `ebpf:"templates"`
 	XdpTails       *ebpf.MapSpec `ebpf:"xdp_tails"`
@@ -316,11 +371,13 @@ type benchVariableSpecs struct {
 	SelfV4Lo             *ebpf.VariableSpec `ebpf:"self_v4_lo"`
 	SelfV6Hi             *ebpf.VariableSpec `ebpf:"self_v6_hi"`
 	SelfV6Lo             *ebpf.VariableSpec `ebpf:"self_v6_lo"`
+	SocketBase           *ebpf.VariableSpec `ebpf:"socket_base"`
 	TableLines           *ebpf.VariableSpec `ebpf:"table_lines"`
 	TableSlots           *ebpf.VariableSpec `ebpf:"table_slots"`
 	TableTransitionLines *ebpf.VariableSpec `ebpf:"table_transition_lines"`
 	TestClock            *ebpf.VariableSpec `ebpf:"test_clock"`
 	TestTick             *ebpf.VariableSpec `ebpf:"test_tick"`
+	UplinkIfindex        *ebpf.VariableSpec `ebpf:"uplink_ifindex"`
 	UplinkMtu            *ebpf.VariableSpec `ebpf:"uplink_mtu"`
 	WireKey0             *ebpf.VariableSpec `ebpf:"wire_key0"`
 	WireKey1             *ebpf.VariableSpec `ebpf:"wire_key1"`
@@ -353,15 +410,19 @@ type benchMaps struct {
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Endpoints      *ebpf.Map `ebpf:"endpoints"`
 	Flows          *ebpf.Map `ebpf:"flows"`
+	Fragments      *ebpf.Map `ebpf:"fragments"`
 	Identity       *ebpf.Map `ebpf:"identity"`
 	InTails        *ebpf.Map `ebpf:"in_tails"`
 	LocalBackends  *ebpf.Map `ebpf:"local_backends"`
 	LookupTables   *ebpf.Map `ebpf:"lookup_tables"`
+	NodeIds        *ebpf.Map `ebpf:"node_ids"`
 	Nodes          *ebpf.Map `ebpf:"nodes"`
 	OutTails       *ebpf.Map `ebpf:"out_tails"`
+	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ServiceRecords *ebpf.Map `ebpf:"service_records"`
 	ServiceStats   *ebpf.Map `ebpf:"service_stats"`
 	Services       *ebpf.Map `ebpf:"services"`
+	Sockets        *ebpf.Map `ebpf:"sockets"`
 	SourceRanges   *ebpf.Map `ebpf:"source_ranges"`
 	Templates      *ebpf.Map `ebpf:"templates"`
 	XdpTails       *ebpf.Map `ebpf:"xdp_tails"`
@@ -375,15 +436,19 @@ func (m *benchMaps) Close() error {
 		m.Counters,
 		m.Endpoints,
 		m.Flows,
+		m.Fragments,
 		m.Identity,
 		m.InTails,
 		m.LocalBackends,
 		m.LookupTables,
+		m.NodeIds,
 		m.Nodes,
 		m.OutTails,
+		m.Scratch,
 		m.ServiceRecords,
 		m.ServiceStats,
 		m.Services,
+		m.Sockets,
 		m.SourceRanges,
 		m.Templates,
 		m.XdpTails,
@@ -418,11 +483,13 @@ type benchVariables struct {
 	SelfV4Lo             *ebpf.Variable `ebpf:"self_v4_lo"`
 	SelfV6Hi             *ebpf.Variable `ebpf:"self_v6_hi"`
 	SelfV6Lo             *ebpf.Variable `ebpf:"self_v6_lo"`
+	SocketBase           *ebpf.Variable `ebpf:"socket_base"`
 	TableLines           *ebpf.Variable `ebpf:"table_lines"`
 	TableSlots           *ebpf.Variable `ebpf:"table_slots"`
 	TableTransitionLines *ebpf.Variable `ebpf:"table_transition_lines"`
 	TestClock            *ebpf.Variable `ebpf:"test_clock"`
 	TestTick             *ebpf.Variable `ebpf:"test_tick"`
+	UplinkIfindex        *ebpf.Variable `ebpf:"uplink_ifindex"`
 	UplinkMtu            *ebpf.Variable `ebpf:"uplink_mtu"`
 	WireKey0             *ebpf.Variable `ebpf:"wire_key0"`
 	WireKey1             *ebpf.Variable `ebpf:"wire_key1"`

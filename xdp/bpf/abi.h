@@ -30,6 +30,14 @@ enum lb_limit {
 	LB_ANSWERS_BURST = 1024,
 	LB_NEXT_HOP_TICKS = 450, /* 30 s: a next hop older than that is stale */
 	LB_NODES_MAX = 1024,
+	LB_SOCKETS_MAX = 1024,
+	LB_QUEUES_MAX = 128, /* of an interface, for the userspace datapath */
+	LB_EXTENSIONS_MAX = 4,	  /* IPv6 extension headers walked */
+	LB_EXTENSIONS_BYTES = 64, /* and their length */
+	LB_FRAGMENT_TICKS = 447,  /* 30 s: what a host waits for the fragments of a datagram */
+	LB_FRAGMENTS_MAX = 8192,  /* datagrams whose later fragments are awaited */
+	LB_PATH_MTU_MIN = 1280,	  /* lower path MTUs between nodes are not believed */
+	LB_PATH_MTU_TICKS = 8940, /* 10 min, RFC 1191 section 6.3 */
 };
 
 /* Idle times in ticks. Established TCP is conntrack's five days. */
@@ -85,9 +93,13 @@ enum lb_reason {
 	LB_R_NO_FLOW,	     /* leaves from a local backend, but belongs to no flow */
 	/* drop */
 	LB_R_MALFORMED,
-	LB_R_FRAGMENT,
+	LB_R_HEADERS,	   /* IPv6 extension headers that are not walked to their end */
+	LB_R_FRAGMENT,	   /* a later one whose first was not seen */
+	LB_R_MARTIAN,	   /* a source that nobody has */
 	LB_R_PROTO,	   /* to a VIP, neither TCP, UDP nor ICMP */
-	LB_R_ICMP,	   /* to a VIP, no echo request */
+	LB_R_ICMP,	   /* to a VIP, neither echo request nor error about a service */
+	LB_R_ICMP_ORPHAN,  /* an error about no flow */
+	LB_R_TUNNEL_ERROR, /* a router's error about what we sent to a node: learned from, and done */
 	LB_R_UNKNOWN_PORT,
 	LB_R_SOURCE_RANGE,
 	LB_R_NO_LOCAL_BACKENDS,
@@ -97,6 +109,7 @@ enum lb_reason {
 	LB_R_NO_NODE,
 	LB_R_BAD_OPTION,   /* our class, but version, length or position unknown */
 	LB_R_BAD_MAC,
+	LB_R_CONGESTED,	   /* marked on its way in the tunnel, and its sender knows no ECN */
 	LB_R_UNKNOWN_SERVICE, /* authentic, but the service is not known here */
 	LB_R_NOT_LOCAL,	   /* terminal, but the backend is not on this node */
 	LB_R_FLOWS_FULL,   /* a bucket full of established flows */
@@ -117,9 +130,11 @@ enum lb_reason {
 	LB_R_NEW,
 	LB_R_AFFINITY, /* new, on the backend that the client is remembered for */
 	LB_R_JUDGE,    /* unknown and no beginning: the Pod's kernel decides */
+	LB_R_RELATED,  /* an ICMP error about a flow of ours */
 	/* answer */
 	LB_R_ECHO,
 	LB_R_REFUSED, /* no backends: RST or unreachable */
+	LB_R_PACKET_TOO_BIG, /* does not fit through the tunnel: fragmentation needed, packet too big */
 	/* reply */
 	LB_R_TRANSLATED,
 	LB_R_MAX,
@@ -200,7 +215,10 @@ struct lb_node {
 	__u32 confirmed; /* tick; 0: never */
 	__u8 dmac[6];
 	__u8 smac[6];
-	__u8 pad[28];
+	__u16 mtu;	 /* of the path, learned from an error; 0: the uplink's */
+	__u8 pad[2];
+	__u32 mtu_until; /* tick */
+	__u8 pad2[20];
 };
 _Static_assert(sizeof(struct lb_node) == 64, "one cache line");
 _Static_assert(__builtin_offsetof(struct lb_node, smac) == __builtin_offsetof(struct lb_node, dmac) + 6, "copied as one");
@@ -280,6 +298,74 @@ struct lb_option {
 	__be64 mac;	/* SipHash-1-3 over the option, the inner addresses and ports */
 } __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct lb_option) == 4 * LB_GENEVE_OPTION_WORDS, "fixed length");
+
+/* The datagram that a fragment belongs to (RFC 791, RFC 8200 section 4.5). */
+struct lb_fragment_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id; /* host order */
+	__u8 proto;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct lb_fragment_key) == 40, "no gaps");
+
+struct lb_fragment_ports {
+	__be16 sport, dport;
+	__u32 seen; /* tick */
+};
+
+/* What one program run knows of its packet. Addresses are two words in memory
+ * order. For a tunnelled packet they are the inner ones; of an ICMP error about
+ * a flow they are, with ports and protocol, the flow's.
+ */
+struct lb_pkt {
+	__u64 src[2];
+	__u64 dst[2];
+	__be16 sport, dport;
+	__u32 seq, ack; /* host order */
+	__u32 len;	/* of the IP packet */
+	__u16 l3, l4;	/* offsets in the frame */
+	__u16 quote, quote_l4; /* the same of the packet that an ICMP error quotes */
+	__u8 proto;
+	__u8 family; /* 4 or 6 */
+	__u8 tos;
+	__u8 ttl;
+	__u8 tcp_flags;
+	__u8 tcp_words; /* header length, 4 bytes each */
+	__u8 icmp_type;
+	__u8 tags_len; /* of VLAN tags in front of l3, bytes */
+	/* marks of the parser */
+	__u8 malformed, bad_headers;
+	__u8 dont_fragment;
+	__u8 fragment; /* enum lb_fragment */
+	__u8 followed; /* a later fragment, and its first was found */
+	__u8 related;  /* an ICMP error about a flow */
+	__u16 mtu;     /* in an ICMP error or for one; 0: none */
+	__u32 fragment_id;
+	/* of a tunnelled packet */
+	__u8 tunnelled;
+	__u8 outer_family;
+	__u8 outer_tos;
+	/* the decision */
+	__u8 position;
+	__u16 node;
+	__be16 table_hash;
+	__be16 pod_port; /* the client's port for the Pod */
+	__u8 piece;	 /* of a packet that is fragmented: which, from 0 */
+	__u8 pad;
+	__u32 service;
+	__u32 backend;
+	__be32 tags[4];
+	__be64 mac; /* as received */
+	__u64 hash; /* flow hash */
+};
+
+/* What userspace asks lb_owner for, and its answer in pkt and reason. */
+struct lb_owner_query {
+	struct lb_pkt pkt;
+	__u32 reason; /* enum lb_reason */
+	__u32 pad;
+};
 
 struct lb_service_stats {
 	__u64 packets;

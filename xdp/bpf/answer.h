@@ -14,7 +14,7 @@ struct lb_icmp_error {
 	__u8 type;
 	__u8 code;
 	__be16 check;
-	__be16 unused[2];
+	__be32 rest; /* the MTU, or 0 */
 };
 
 /* One token an answer, so many a tick, for each CPU. */
@@ -88,6 +88,7 @@ static __always_inline __u32 ip_header_len(const struct lb_pkt *pkt)
 static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
 	__u32 payload = pkt->len - (pkt->l4 - pkt->l3) - pkt->tcp_words * 4;
+	int extra = pkt->l4 - pkt->l3 - ip_header_len(pkt);
 	struct tcphdr tcp = {
 		.source = pkt->dport,
 		.dest = pkt->sport,
@@ -103,7 +104,6 @@ static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 		tcp.ack_seq = bpf_htonl(pkt->seq + payload);
 		tcp.ack = 1;
 	}
-	pkt->l4 = pkt->l3 + ip_header_len(pkt);
 	pseudo = fold64(pseudo_sum(pkt, IPPROTO_TCP, sizeof(tcp)));
 	full = ~fold64(pseudo + (__u64)(__u32)bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), 0));
 	/* A partial checksum of the client's packet is still due to be completed
@@ -111,68 +111,97 @@ static __always_inline long tc_rst(struct __sk_buff *skb, struct lb_pkt *pkt)
 	 * knows, and only replaces that sum where it is not.
 	 */
 	tcp.check = pseudo;
-	return bpf_skb_change_tail(skb, pkt->l4 + sizeof(tcp), 0) ||
-	       tc_store_ip(skb, pkt, IPPROTO_TCP, sizeof(tcp)) ||
+	if (bpf_skb_change_tail(skb, pkt->l4 + sizeof(tcp), 0))
+		return -1;
+	/* Options and extension headers go; the TCP header stays where it is in memory. */
+	if (extra && bpf_skb_adjust_room(skb, -extra, BPF_ADJ_ROOM_NET, 0))
+		return -1;
+	pkt->l4 -= extra;
+	return tc_store_ip(skb, pkt, IPPROTO_TCP, sizeof(tcp)) ||
 	       bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp), 0) ||
 	       bpf_l4_csum_replace(skb, pkt->l4 + 16, full, pseudo, sizeof(full));
 }
 
-/* ICMP 3/3 and ICMPv6 1/4, with the packet's IP header and 8 bytes more. */
+/* The sum of the first len bytes from the IP header on, at most LB_QUOTE_MAX. */
+static __noinline __s64 tc_sum(struct __sk_buff *skb, const struct lb_pkt *pkt, __u32 len)
+{
+	struct lb_scratch *room = scratch_get();
+
+	if (!room || !len || len > LB_QUOTE_MAX)
+		return -1;
+	__builtin_memset(room->quote, 0, LB_QUOTE_MAX);
+	if (bpf_skb_load_bytes(skb, pkt->l3, room->quote, len))
+		return -1;
+	return (__u32)bpf_csum_diff(NULL, 0, (__be32 *)room->quote, LB_QUOTE_MAX, 0);
+}
+
+/* An ICMP error (RFC 792, 1191, 4443) about the packet, which stays behind it
+ * as the quote, cut behind the header of TCP or UDP.
+ */
+static __noinline long tc_icmp_error(struct __sk_buff *skb, struct lb_pkt *pkt, struct lb_icmp_error *icmp)
+{
+	__u32 headers = pkt->l4 - pkt->l3, quoted = headers + (pkt->proto == IPPROTO_TCP ? sizeof(struct tcphdr) : 8);
+	__u32 len = sizeof(*icmp) + quoted, room = ip_header_len(pkt) + sizeof(*icmp);
+	__u8 proto = pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, macs[sizeof(struct ethhdr) + 2 * LB_TAGS_MAX * LB_TAG_LEN];
+	__u32 front = sizeof(struct ethhdr) + (pkt->tags_len & 0xc);
+	__u16 check;
+	__s64 sum;
+
+	/* A partial checksum in the quote is still due to be completed when the
+	 * answer leaves. From the L4 header on, the quote will then sum up to the
+	 * complement of what is in that field now.
+	 */
+	if (!pkt->fragment && tc_checksum_is_partial(skb, pkt)) {
+		sum = tc_sum(skb, pkt, headers);
+		if (sum < 0 || bpf_skb_load_bytes(skb, l4_checksum_offset(pkt), &check, sizeof(check)))
+			return -1;
+		sum += (__u16)~check;
+	} else {
+		sum = tc_sum(skb, pkt, quoted);
+		if (sum < 0)
+			return -1;
+	}
+	if (pkt->family == 6)
+		sum += pseudo_sum(pkt, proto, len);
+	icmp->check = 0;
+	icmp->check = ~fold64(sum + (__u32)bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), 0));
+	if (bpf_skb_load_bytes(skb, 0, macs, front) || bpf_skb_change_tail(skb, pkt->l4 + quoted - headers, 0) ||
+	    bpf_skb_change_head(skb, room, 0) || bpf_skb_store_bytes(skb, 0, macs, front, 0) ||
+	    tc_store_ip(skb, pkt, proto, len))
+		return -1;
+	return bpf_skb_store_bytes(skb, pkt->l3 + ip_header_len(pkt), icmp, sizeof(*icmp), 0);
+}
+
 static __always_inline long tc_unreachable(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
 	struct lb_icmp_error icmp = {
-		.type = pkt->family == 4 ? 3 : 1,
-		.code = pkt->family == 4 ? 3 : 4,
+		.type = pkt->family == 4 ? LB_ICMP_UNREACHABLE : LB_ICMPV6_UNREACHABLE,
+		.code = pkt->family == 4 ? LB_ICMP_CODE_PORT : LB_ICMPV6_CODE_PORT,
 	};
-	__u8 quote[sizeof(struct ipv6hdr) + 8] = {};
-	__u32 quoted = ip_header_len(pkt) + 8, len = sizeof(icmp) + quoted;
-	__u8 proto = pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
-	__u64 sum = pkt->family == 4 ? 0 : pseudo_sum(pkt, proto, len);
-	__u16 pseudo = fold64(sum);
-	long err;
 
-	/* IPv4 options are left out of the quote: the ports must be where a reader looks. */
-	if (pkt->family == 4)
-		err = bpf_skb_load_bytes(skb, pkt->l3, quote, sizeof(struct iphdr)) ||
-		      bpf_skb_load_bytes(skb, pkt->l4, quote + sizeof(struct iphdr), 8);
-	else
-		err = bpf_skb_load_bytes(skb, pkt->l3, quote, sizeof(quote));
-	if (err)
-		return err;
-	if (pkt->family == 4 && pkt->l4 - pkt->l3 != sizeof(struct iphdr)) {
-		struct iphdr *ip = (struct iphdr *)quote;
+	return tc_icmp_error(skb, pkt, &icmp);
+}
 
-		ip->ihl = 5;
-		ip->check = ipv4_checksum(ip);
-	}
-	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)&icmp, sizeof(icmp), 0);
-	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote), 0);
-	icmp.check = ~fold64(sum);
-	/* A partial checksum of the client's packet is still due to be completed
-	 * when ours leaves: the complement of the sum over all then replaces the
-	 * last two bytes. All stays right if the pseudo header's sum was there. The
-	 * helper knows, and makes them 0 where nothing is due.
-	 */
-	icmp.unused[1] = pseudo;
-	pkt->l4 = pkt->l3 + ip_header_len(pkt);
-	if (bpf_skb_change_tail(skb, pkt->l4 + len, 0) || tc_store_ip(skb, pkt, proto, len) ||
-	    bpf_skb_store_bytes(skb, pkt->l4, &icmp, sizeof(icmp), 0) ||
-	    bpf_l4_csum_replace(skb, pkt->l4 + 6, (__u16)~pseudo, 0, sizeof(pseudo)))
-		return -1;
-	if (pkt->family == 4)
-		return bpf_skb_store_bytes(skb, pkt->l4 + sizeof(icmp), quote, sizeof(struct iphdr) + 8, 0);
-	return bpf_skb_store_bytes(skb, pkt->l4 + sizeof(icmp), quote, sizeof(quote), 0);
+static __always_inline long tc_too_big(struct __sk_buff *skb, struct lb_pkt *pkt)
+{
+	struct lb_icmp_error icmp = {
+		.type = pkt->family == 4 ? LB_ICMP_UNREACHABLE : LB_ICMPV6_TOO_BIG,
+		.code = pkt->family == 4 ? LB_ICMP_CODE_TOO_BIG : 0,
+		.rest = bpf_htonl(pkt->mtu),
+	};
+
+	return tc_icmp_error(skb, pkt, &icmp);
 }
 
 static __always_inline long tc_echo(struct __sk_buff *skb, const struct lb_pkt *pkt)
 {
 	__be16 from, to;
-	__u8 type = pkt->family == 4 ? 0 : LB_ICMPV6_ECHO + 1, ttl[2], answer_ttl = LB_ANSWER_TTL;
+	__u8 type = pkt->family == 4 ? LB_ICMP_ECHO_REPLY : LB_ICMPV6_ECHO_REPLY, ttl[2], answer_ttl = LB_ANSWER_TTL;
 
 	from = bpf_htons((__u16)pkt->icmp_type << 8);
 	to = bpf_htons((__u16)type << 8);
-	if (bpf_l4_csum_replace(skb, pkt->l4 + 2, from, to, sizeof(to)) ||
-	    bpf_skb_store_bytes(skb, pkt->l4, &type, sizeof(type), 0))
+	if (pkt->fragment != LB_FRAGMENT_LATER && (bpf_l4_csum_replace(skb, pkt->l4 + 2, from, to, sizeof(to)) ||
+						   bpf_skb_store_bytes(skb, pkt->l4, &type, sizeof(type), 0)))
 		return -1;
 	if (pkt->family == 4) {
 		__be32 src = addr_v4(pkt->dst), dst = addr_v4(pkt->src);
@@ -191,14 +220,27 @@ static __always_inline long tc_echo(struct __sk_buff *skb, const struct lb_pkt *
 	       bpf_skb_store_bytes(skb, pkt->l3 + 24, pkt->src, 16, 0);
 }
 
+/* Everything but echo has a rate. A RST is not answered, nor a fragment that is not the first. */
+static __always_inline int tc_may_answer(const struct lb_pkt *pkt, enum lb_reason reason)
+{
+	if (reason == LB_R_ECHO)
+		return 1;
+	if (pkt->fragment == LB_FRAGMENT_LATER ||
+	    (reason == LB_R_REFUSED && pkt->proto == IPPROTO_TCP && pkt->tcp_flags & LB_TCP_RST))
+		return 0;
+	return answer_allowed();
+}
+
 static __noinline int tc_answer(struct __sk_buff *skb, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	long err;
 
-	if (reason == LB_R_REFUSED && ((pkt->proto == IPPROTO_TCP && pkt->tcp_flags & LB_TCP_RST) || !answer_allowed()))
+	if (!tc_may_answer(pkt, reason))
 		return tc_drop(pkt, LB_R_RATE);
 	if (reason == LB_R_ECHO)
 		err = tc_echo(skb, pkt);
+	else if (reason == LB_R_PACKET_TOO_BIG)
+		err = tc_too_big(skb, pkt);
 	else if (pkt->proto == IPPROTO_TCP)
 		err = tc_rst(skb, pkt);
 	else

@@ -8,7 +8,7 @@
 
 #include "encap.h"
 
-#define LB_L4_OFFSET_MAX 192 /* Ethernet, our encapsulation, IPv4 with options or IPv6 */
+#define LB_L4_OFFSET_MAX 256 /* Ethernet, our encapsulation, IP with options or extension headers */
 
 /* Adds a block of constant size, the helper's and the verifier's wish. */
 #define LB_SUM_BLOCK(size)                                                              \
@@ -67,6 +67,9 @@ static __always_inline int checksum_complete(const struct lb_pkt *pkt, void *dat
 	__be16 *check;
 	__s64 sum;
 
+	/* Who fragments has to complete the checksum before, and ICMP has none that is partial. */
+	if (pkt->fragment || pkt->related)
+		return 1;
 	if (l4 > LB_L4_OFFSET_MAX)
 		return 0;
 	check = data + l4 + (pkt->proto == IPPROTO_TCP ? 16 : 6);

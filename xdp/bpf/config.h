@@ -34,6 +34,9 @@ volatile const __u32 table_slots[LB_SIZES_MAX];
 volatile const __u32 table_lines[LB_SIZES_MAX];
 volatile const __u32 table_transition_lines[LB_SIZES_MAX];
 
+/* For the userspace datapath: where the interface's sockets begin, and which it is. */
+volatile const __u32 socket_base, uplink_ifindex;
+
 /* For tests: time stands still at test_tick. */
 volatile const __u8 test_clock;
 __u32 test_tick;

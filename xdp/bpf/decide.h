@@ -5,7 +5,13 @@
 #ifndef FAIRLEAD_DECIDE_H
 #define FAIRLEAD_DECIDE_H
 
+#include "ecn.h"
 #include "service.h"
+
+/* The part of a packet that an ICMP error quotes: IP header with options or
+ * extension headers, and a TCP header.
+ */
+#define LB_QUOTE_MAX 128
 
 static __always_inline enum lb_verdict reason_verdict(enum lb_reason reason)
 {
@@ -26,12 +32,16 @@ static __always_inline enum lb_verdict reason_verdict(enum lb_reason reason)
 	return LB_REPLY;
 }
 
-/* The one place that counts, called once for each packet. */
+/* The one place that counts, called once for each packet; of one that is
+ * fragmented, for the first piece.
+ */
 static __always_inline void count(const struct lb_pkt *pkt, __u32 reason)
 {
 	struct lb_service_stats *stats;
 	__u64 *packets;
 
+	if (pkt->piece)
+		return;
 	packets = bpf_map_lookup_elem(&counters, &reason);
 	if (packets)
 		(*packets)++;
@@ -114,6 +124,8 @@ static __always_inline enum lb_reason mine(struct lb_pkt *pkt, const struct lb_s
 			return LB_R_NONE;
 		return go_to(pkt, flow->node, LB_POSITION_REDIRECTED, LB_R_ENCAP_OWNER, LB_R_STEER_OWNER);
 	}
+	if (pkt->related)
+		return deliver(pkt, flow->backend, flow->pod_port, LB_R_RELATED);
 	if (packet_is_syn(pkt) && flow_is_closed(flow->flags))
 		return LB_R_NONE;
 	if (pkt->proto == IPPROTO_TCP && flow->state == LB_FLOW_HALF_OPEN && pkt->tcp_flags & LB_TCP_ACK &&
@@ -188,11 +200,14 @@ static __always_inline enum lb_reason past(struct lb_pkt *pkt)
 static __always_inline enum lb_reason settle(struct lb_pkt *pkt, const struct lb_service *service,
 					     struct lb_flow_key *key, struct lb_flow *unfit)
 {
-	struct lb_endpoint *endpoint = endpoint_find(pkt->service, pkt->tags[0]);
+	struct lb_endpoint *endpoint;
 	struct lb_backend *backend;
 	enum lb_reason reason;
 	int begins = packet_may_begin(pkt);
 
+	if (pkt->related)
+		return LB_R_ICMP_ORPHAN;
+	endpoint = endpoint_find(pkt->service, pkt->tags[0]);
 	if (!endpoint)
 		return LB_R_NOT_LOCAL;
 	key->backend = endpoint->backend;
@@ -209,61 +224,137 @@ static __always_inline enum lb_reason settle(struct lb_pkt *pkt, const struct lb
 	return begins ? LB_R_NEW : LB_R_JUDGE;
 }
 
+/* Room for owner, whose callees need most of the stack. No program runs amid
+ * another's on the same CPU: each one is called with bottom halves disabled.
+ */
+struct lb_scratch {
+	struct lb_flow_key key;
+	__u8 quote[LB_QUOTE_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lb_scratch);
+} scratch SEC(".maps");
+
+static __always_inline struct lb_scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
 /* This node runs the home's Pod, or was asked by the node that does. Returns
  * an enum lb_reason.
  */
 LB_GLOBAL int owner(struct lb_pkt *pkt)
 {
+	struct lb_scratch *room = scratch_get();
 	struct lb_service *service;
-	struct lb_flow_key key = {};
 	struct lb_flow *unfit = NULL;
+	struct lb_flow_key *key;
 	enum lb_reason reason;
 
-	if (!pkt)
+	if (!pkt || !room)
 		return LB_R_ERROR;
 	service = bpf_map_lookup_elem(&service_records, &pkt->service);
 	if (!service)
 		return LB_R_ERROR;
-	key.port = pkt->sport;
-	key.proto = pkt->proto;
-	key.service = pkt->service;
-	key.now = tick_now();
-	key.client[0] = pkt->src[0];
-	key.client[1] = pkt->src[1];
-	key.service_tag = service->tag;
-	flow_key_hash(&key);
-	reason = mine(pkt, service, &key, &unfit);
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
+	key->port = pkt->sport;
+	key->proto = pkt->proto;
+	key->service = pkt->service;
+	key->now = tick_now();
+	key->client[0] = pkt->src[0];
+	key->client[1] = pkt->src[1];
+	key->service_tag = service->tag;
+	flow_key_hash(key);
+	reason = mine(pkt, service, key, &unfit);
 	if (reason == LB_R_NONE)
-		reason = affinity(pkt, service, &key);
+		reason = affinity(pkt, service, key);
 	if (reason == LB_R_NONE)
 		reason = past(pkt);
 	if (reason == LB_R_NONE)
-		reason = settle(pkt, service, &key, unfit);
+		reason = settle(pkt, service, key, unfit);
 	return reason;
 }
 
-/* A packet that came in by a device of ours. */
-static __always_inline enum lb_reason decide(struct lb_pkt *pkt, void *data, void *data_end, __u32 frame_len)
+/* Learns the path MTU to a node from an error about a packet that we sent it.
+ * The error could be anybody's: it can make us cautious, within limits.
+ */
+LB_GLOBAL int path_mtu_learn(struct lb_pkt *pkt)
+{
+	struct lb_addr addr __attribute__((aligned(8)));
+	__u32 *id, now = tick_now(), mtu;
+	struct lb_node *node;
+
+	if (!pkt || !pkt->mtu)
+		return 0;
+	mtu = pkt->mtu < LB_PATH_MTU_MIN ? LB_PATH_MTU_MIN : pkt->mtu;
+	__builtin_memcpy(addr.addr, pkt->src, sizeof(addr.addr));
+	id = bpf_map_lookup_elem(&node_ids, &addr);
+	if (!id)
+		return 0;
+	node = bpf_map_lookup_elem(&nodes, id);
+	if (!node || mtu >= node_mtu(node, now))
+		return 0;
+	node->mtu_until = now + LB_PATH_MTU_TICKS;
+	node->mtu = mtu;
+	return 0;
+}
+
+/* What a packet that another node sent has to show before it is looked at. */
+static __always_inline enum lb_reason tunnel_check(struct lb_pkt *pkt)
+{
+	if (pkt->fragment == LB_FRAGMENT_LATER && !fragment_follow(pkt))
+		return LB_R_FRAGMENT;
+	if (!option_authentic(pkt))
+		return LB_R_BAD_MAC;
+	if (ecn_is_lost(pkt->outer_tos, pkt->tos))
+		return LB_R_CONGESTED;
+	return LB_R_NONE;
+}
+
+/* A packet that came in by a device of ours, as parsed; reason is the parser's. */
+static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_service *service = NULL;
-	enum lb_reason reason;
 
 	pkt->service = LB_NO_SERVICE;
-	if (!frame_is_ours(data, data_end))
-		return LB_R_OTHER_MAC;
-	reason = parse(pkt, data, data_end, frame_len);
-	if (reason == LB_R_NONE && pkt->tunnelled && !option_authentic(pkt))
-		reason = LB_R_BAD_MAC;
+	if (reason != LB_R_NONE)
+		return reason;
+	if (pkt->tunnelled) {
+		reason = tunnel_check(pkt);
+	} else if (pkt->related && pkt->proto == IPPROTO_UDP && pkt->sport == geneve_port &&
+		   addr_is_self(pkt->dst, pkt->family)) {
+		path_mtu_learn(pkt);
+		return LB_R_TUNNEL_ERROR;
+	} else if (pkt->fragment == LB_FRAGMENT_LATER && !pkt->malformed && !pkt->bad_headers &&
+		   service_find(pkt, 0, 0)) {
+		fragment_follow(pkt);
+	}
 	if (reason == LB_R_NONE)
 		reason = service_lookup(pkt, &service);
 	if (reason != LB_R_NONE || !service)
 		return reason;
 	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
+	if (!pkt->tunnelled) {
+		if (!pkt->related && source_is_martian(pkt))
+			return LB_R_MARTIAN;
+		reason = source_range(pkt, service);
+		if (reason != LB_R_NONE)
+			return reason;
+	}
+	if (pkt->fragment == LB_FRAGMENT_FIRST)
+		fragment_record(pkt);
 	if (pkt->tunnelled)
 		return owner(pkt);
-	reason = source_range(pkt, service);
-	if (reason == LB_R_NONE)
-		reason = slot_select(pkt, service);
+	reason = slot_select(pkt, service);
+	if (pkt->related && reason == LB_R_REFUSED)
+		return LB_R_ICMP_ORPHAN;
 	if (reason != LB_R_NONE)
 		return reason;
 	if (pkt->node)

@@ -99,6 +99,15 @@ static __always_inline __u16 fold64(__u64 sum)
 	return fold(sum);
 }
 
+/* A checksum after what it covers changed by diff, a sum of new words and
+ * complements of old ones (RFC 1624, equation 3). As with the kernel's helpers
+ * the result is never 0xffff.
+ */
+static __always_inline __u16 csum_update(__u16 check, __u64 diff)
+{
+	return ~fold64((__u32)~(__u32)check + diff);
+}
+
 /* The unfolded sum of the pseudo header; addresses the other way round give the same. */
 static __always_inline __u64 pseudo_sum(const struct lb_pkt *pkt, __u8 proto, __u32 l4_len)
 {
@@ -156,17 +165,37 @@ static __always_inline void outer_v6_fill(struct lb_outer_v6 *outer, const struc
 	geneve_fill(&outer->geneve, pkt);
 }
 
-/* What may still stand in the way once the node is chosen. */
-static __always_inline enum lb_reason encap_check(const struct lb_pkt *pkt, const struct lb_node *node, int gso)
+static __always_inline __u32 node_overhead(const struct lb_node *node)
 {
-	__u32 overhead;
+	return node_is_v4(node) ? LB_ENCAP_V4 : LB_ENCAP_V6;
+}
 
+/* Asks for the time only where something was learned. */
+static __always_inline __u32 node_mtu_now(const struct lb_node *node)
+{
+	return node->mtu ? node_mtu(node, tick_now()) : uplink_mtu;
+}
+
+/* What may still stand in the way once the node is chosen; len is that of an
+ * IP packet as it has to cross the tunnel.
+ */
+static __always_inline enum lb_reason encap_check(const struct lb_pkt *pkt, const struct lb_node *node, __u32 len)
+{
 	if (pkt->ttl <= 1)
 		return LB_R_TTL;
 	if (!node)
 		return LB_R_NO_NODE;
-	overhead = node_is_v4(node) ? LB_ENCAP_V4 : LB_ENCAP_V6;
-	if (!gso && pkt->len + overhead > uplink_mtu)
+	if (len + node_overhead(node) > node_mtu_now(node))
+		return LB_R_PACKET_TOO_BIG;
+	return LB_R_NONE;
+}
+
+/* The same for a packet that has its outer headers already; len is that of the inner one. */
+static __always_inline enum lb_reason steer_check(const struct lb_node *node, __u32 len)
+{
+	if (!node)
+		return LB_R_NO_NODE;
+	if (len + node_overhead(node) > node_mtu_now(node))
 		return LB_R_TOO_BIG;
 	return LB_R_NONE;
 }

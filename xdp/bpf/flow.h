@@ -11,12 +11,6 @@
 #define LB_NO_WAY (-1)
 #define LB_NO_FLOW_FOUND (-1)
 
-/* A function that the verifier checks once and by itself, instead of anew for
- * each state of each caller: without that the programs are too large for it.
- * Its pointers may be NULL for all the verifier knows.
- */
-#define LB_GLOBAL __attribute__((noinline))
-
 /* Which record: everything that a search compares. */
 struct lb_flow_key {
 	__u64 client[2];
@@ -30,7 +24,7 @@ struct lb_flow_key {
 	__u32 now;
 	__u64 hash;    /* of client and port: flow_key_hash */
 	__u32 crowded; /* set by a search that saw the client's address and port */
-	__be16 pod_port; /* LB_MATCH_SUBSTITUTED */
+	__be16 pod_port; /* LB_MATCH_SUBSTITUTED; LB_MATCH_MASQUERADED: the backend's */
 	__u16 pad;
 };
 
@@ -62,6 +56,13 @@ static __always_inline int backend_is_local(__u32 id, __u32 tag)
 	struct lb_backend *backend = bpf_map_lookup_elem(&backends, &id);
 
 	return backend && backend->tag == tag && backend->node == 0;
+}
+
+static __always_inline int backend_has_port(__u32 id, __be16 port)
+{
+	struct lb_backend *backend = bpf_map_lookup_elem(&backends, &id);
+
+	return backend && backend->port == port;
 }
 
 static __always_inline int flow_is_closed(__u8 flags)
@@ -133,6 +134,7 @@ enum lb_flow_match {
 	LB_MATCH_AFFINITY, /* of the service */
 	LB_MATCH_REPLY,	   /* of the backend: OWN if its Pod sees this very port, or ALIAS */
 	LB_MATCH_SUBSTITUTED, /* OWN of the backend whose Pod sees pod_port */
+	LB_MATCH_MASQUERADED, /* like REPLY, of any backend with this port */
 };
 
 static __always_inline int flow_matches(const struct lb_flow *flow, const struct lb_flow_key *key,
@@ -150,6 +152,9 @@ static __always_inline int flow_matches(const struct lb_flow *flow, const struct
 		       (kind == LB_FLOW_ALIAS || (kind == LB_FLOW_OWN && flow->pod_port == flow->port));
 	case LB_MATCH_SUBSTITUTED:
 		return kind == LB_FLOW_OWN && flow->backend == key->backend && flow->pod_port == key->pod_port;
+	case LB_MATCH_MASQUERADED:
+		return (kind == LB_FLOW_ALIAS || (kind == LB_FLOW_OWN && flow->pod_port == flow->port)) &&
+		       backend_has_port(flow->backend, key->pod_port);
 	}
 	return 0;
 }

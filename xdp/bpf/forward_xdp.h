@@ -65,9 +65,12 @@ static __always_inline int xdp_encap(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 	struct lb_node *node = node_find(pkt, 0);
 	void *data = (void *)(long)ctx->data;
 	void *data_end = (void *)(long)ctx->data_end;
-	enum lb_reason obstacle = encap_check(pkt, node, 0);
+	enum lb_reason obstacle = encap_check(pkt, node, pkt->len);
 	int v4;
 
+	/* TC can fragment, and knows what to do with tags. */
+	if (obstacle == LB_R_PACKET_TOO_BIG || pkt->tags_len)
+		return xdp_hand_over(ctx, pkt, reason);
 	if (obstacle != LB_R_NONE)
 		return xdp_drop(pkt, obstacle);
 	if (!node || !next_hop_is_fresh(node))
@@ -97,9 +100,13 @@ static __always_inline int xdp_steer(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 	struct lb_node *node = node_find(pkt, pkt->outer_family);
 	void *data = (void *)(long)ctx->data;
 	void *data_end = (void *)(long)ctx->data_end;
+	enum lb_reason obstacle;
 
-	if (!node)
-		return xdp_drop(pkt, LB_R_NO_NODE);
+	if (pkt->tags_len)
+		return xdp_hand_over(ctx, pkt, reason);
+	obstacle = steer_check(node, pkt->len);
+	if (obstacle != LB_R_NONE || !node)
+		return xdp_drop(pkt, obstacle);
 	if (!next_hop_is_fresh(node))
 		return xdp_hand_over(ctx, pkt, reason);
 	/* The node before may have left it to TC, and TC the checksum to the device. */
@@ -113,6 +120,24 @@ static __always_inline int xdp_steer(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 	return xdp_send(ctx, node);
 }
 
+/* Writes the type of service of the IP header at l3, if it is another (RFC 1624). */
+static __always_inline int tos_set(void *l3, void *data_end, __u8 family, __u8 tos)
+{
+	struct iphdr *ip = l3;
+
+	if ((void *)(ip + 1) > data_end)
+		return 0;
+	if (family == 4) {
+		if (ip->tos != tos) {
+			ip->check = csum_update(ip->check, (__u64)bpf_htons(tos) + (__u16)~bpf_htons(ip->tos));
+			ip->tos = tos;
+		}
+		return 1;
+	}
+	*(__be16 *)l3 = bpf_htons(0x6000 | tos << 4) | (*(__be16 *)l3 & bpf_htons(0xf));
+	return 1;
+}
+
 /* Takes the outer headers off, so that TC and the stack see the client's packet. */
 static __always_inline int xdp_deliver(struct xdp_md *ctx, struct lb_pkt *pkt, enum lb_reason reason)
 {
@@ -121,11 +146,13 @@ static __always_inline int xdp_deliver(struct xdp_md *ctx, struct lb_pkt *pkt, e
 	__u32 overhead = pkt->outer_family == 4 ? LB_ENCAP_V4 : LB_ENCAP_V6;
 	struct ethhdr *eth;
 
-	if (!pkt->tunnelled)
+	if (!pkt->tunnelled || pkt->tags_len)
 		return xdp_hand_over(ctx, pkt, reason);
 	if (data + LB_ENCAP_V6 + sizeof(*eth) > data_end)
 		return xdp_drop(pkt, LB_R_ERROR);
 	eth = data + overhead;
+	if (!tos_set(eth + 1, data_end, pkt->family, ecn_decap(pkt->outer_tos, pkt->tos)))
+		return xdp_drop(pkt, LB_R_ERROR);
 	__builtin_memcpy(eth, data, 2 * ETH_ALEN);
 	eth->h_proto = pkt->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	if (bpf_xdp_adjust_head(ctx, overhead))

@@ -88,11 +88,12 @@ static __always_inline __u64 bucket_hash(const __u64 *client, __be16 port)
 }
 
 /* Over version, position, table hash and tags, then ports, addresses,
- * protocol and family of the inner packet.
+ * protocol and family of the inner packet, and whether it is an error about
+ * such a packet.
  */
 static __always_inline __be64 option_mac(const struct lb_pkt *pkt, __u64 key0, __u64 key1)
 {
-	__u64 last = pkt->proto | (__u64)pkt->family << 8;
+	__u64 last = pkt->proto | (__u64)pkt->family << 8 | (__u64)pkt->related << 16;
 	struct lb_sip s;
 
 	sip_init(&s, key0, key1);
@@ -102,13 +103,13 @@ static __always_inline __be64 option_mac(const struct lb_pkt *pkt, __u64 key0, _
 	sip_word(&s, pkt->tags[3] | (__u64)pkt->sport << 32 | (__u64)pkt->dport << 48);
 	if (pkt->family == 4) {
 		sip_word(&s, addr_v4(pkt->src) | (__u64)addr_v4(pkt->dst) << 32);
-		return bpf_cpu_to_be64(sip_end(&s, last | 34ULL << 56));
+		return bpf_cpu_to_be64(sip_end(&s, last | 35ULL << 56));
 	}
 	sip_word(&s, pkt->src[0]);
 	sip_word(&s, pkt->src[1]);
 	sip_word(&s, pkt->dst[0]);
 	sip_word(&s, pkt->dst[1]);
-	return bpf_cpu_to_be64(sip_end(&s, last | 58ULL << 56));
+	return bpf_cpu_to_be64(sip_end(&s, last | 59ULL << 56));
 }
 
 static __always_inline int option_authentic(const struct lb_pkt *pkt)

@@ -10,19 +10,76 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Bytes that headers can take: VLAN-free Ethernet, our encapsulation, IP and TCP with options. */
-#define LB_HEADERS_MAX 256
+/* Bytes that headers can take: Ethernet with tags, our encapsulation, IPv6 with
+ * extension headers, ICMPv6, the packet that it quotes, IP and TCP.
+ */
+#define LB_HEADERS_MAX (14 + 8 + LB_ENCAP_V6 + 40 + LB_EXTENSIONS_BYTES + 8 + 60 + 20)
 
 SEC("xdp")
 int lb_xdp(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *data_end = (void *)(long)ctx->data_end;
 	struct lb_pkt pkt = {};
 	enum lb_reason reason;
 
-	reason = decide(&pkt, data, data_end, data_end - data);
+	reason = parse_xdp(ctx, &pkt);
+	reason = decide(&pkt, reason);
 	return xdp_forward(ctx, &pkt, reason);
+}
+
+/* In front of the userspace datapath: gives it what the datapath decides about.
+ * Without a socket to take them, packets are dropped: nobody else may answer
+ * for a VIP.
+ */
+SEC("xdp")
+int lb_xdp_socket(struct xdp_md *ctx)
+{
+	__u32 queue = socket_base + ctx->rx_queue_index;
+	struct lb_pkt pkt = {};
+	enum lb_reason reason;
+
+	pkt.service = LB_NO_SERVICE;
+	reason = parse_xdp(ctx, &pkt);
+	if (reason_verdict(reason) == LB_CONTINUE && !pkt.tunnelled &&
+	    !(pkt.related && pkt.sport == geneve_port && addr_is_self(pkt.dst, pkt.family)) &&
+	    !service_find(&pkt, 0, 0))
+		reason = LB_R_NOT_VIP;
+	if (reason_verdict(reason) == LB_PASS) {
+		count(&pkt, reason);
+		return XDP_PASS;
+	}
+	if (bpf_map_lookup_elem(&sockets, &queue))
+		return bpf_redirect_map(&sockets, queue, XDP_DROP);
+	return xdp_drop(&pkt, LB_R_ERROR);
+}
+
+/* What the userspace datapath hands to the stack, on the far end of a veth: it
+ * comes in by the uplink once more. Without a destination address it is for
+ * another node, whose next hop userspace does not know.
+ */
+SEC("tcx/ingress")
+int lb_tc_inject(struct __sk_buff *skb)
+{
+	__u16 mac[3];
+
+	if (bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)))
+		return LB_TCX_DROP;
+	if (!mac[0] && !mac[1] && !mac[2])
+		return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
+	return bpf_redirect(uplink_ifindex, BPF_F_INGRESS);
+}
+
+/* Decides for the userspace datapath about a packet whose home runs here: only
+ * programs write flows. Test runs alone call it; the frame is the query.
+ */
+SEC("xdp")
+int lb_owner(struct xdp_md *ctx)
+{
+	struct lb_owner_query *query = (void *)(long)ctx->data;
+
+	if ((void *)(query + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	query->reason = owner(&query->pkt);
+	return XDP_PASS;
 }
 
 /* Makes the headers readable in place. */
@@ -56,8 +113,14 @@ static __always_inline int tc_forward(struct __sk_buff *skb, struct lb_pkt *pkt,
 
 static __always_inline enum lb_reason tc_decide(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
+	enum lb_reason reason;
+
 	tc_pull_headers(skb);
-	return decide(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+	if (!frame_is_ours((void *)(long)skb->data, (void *)(long)skb->data_end))
+		reason = LB_R_OTHER_MAC;
+	else
+		reason = parse_skb(skb, pkt);
+	return decide(pkt, reason);
 }
 
 /* Takes over what XDP left in front of the packet; NONE if that is nothing. */
@@ -86,11 +149,22 @@ static __always_inline enum lb_reason tc_reparse(struct __sk_buff *skb, struct l
 	__u8 position = pkt->position;
 
 	tc_pull_headers(skb);
-	if (parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
+	if (parse_skb(skb, pkt) != LB_R_NONE)
 		return LB_R_ERROR;
+	if (pkt->fragment == LB_FRAGMENT_LATER)
+		fragment_follow(pkt);
 	pkt->position = position;
 	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
 	return reason;
+}
+
+/* A piece of a packet that is being fragmented comes in again; see tc_fragment. */
+static __always_inline void piece_take(struct __sk_buff *skb, struct lb_pkt *pkt)
+{
+	if ((skb->mark & 0xffffff00) != LB_MARK_PIECE)
+		return;
+	pkt->piece = skb->mark & 0xff;
+	skb->mark = 0;
 }
 
 /* The whole datapath, where no XDP program stands in front. While one comes or
@@ -103,6 +177,7 @@ int lb_tc_in(struct __sk_buff *skb)
 	struct lb_pkt pkt = {};
 	enum lb_reason reason = meta_take(skb, &pkt);
 
+	piece_take(skb, &pkt);
 	if (reason != LB_R_NONE)
 		reason = tc_reparse(skb, &pkt, reason);
 	else
@@ -117,9 +192,10 @@ int lb_tc_after_xdp(struct __sk_buff *skb)
 	struct lb_pkt pkt = {};
 	enum lb_reason reason = meta_take(skb, &pkt);
 
+	piece_take(skb, &pkt);
 	if (reason != LB_R_NONE)
 		reason = tc_reparse(skb, &pkt, reason);
-	else if (metadata_missing)
+	else if (metadata_missing || pkt.piece)
 		reason = tc_decide(skb, &pkt);
 	else
 		return LB_TCX_NEXT;
@@ -140,9 +216,9 @@ int lb_tc_out(struct __sk_buff *skb)
 		return LB_TCX_NEXT;
 	tc_pull_headers(skb);
 	pkt.service = LB_NO_SERVICE;
-	reason = parse(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+	reason = parse_skb(skb, &pkt);
 	if (reason == LB_R_NONE && !pkt.tunnelled)
-		reason = reply_lookup(&pkt, &flow, &client_port, &service);
+		reason = reply_lookup(&pkt, skb->ingress_ifindex, &flow, &client_port, &service);
 	else
 		reason = LB_R_NOT_REPLY;
 	if (reason == LB_R_TRANSLATED && service) {
@@ -170,4 +246,5 @@ struct lb_shared_types {
 	enum lb_meta_magic meta_magic;
 	struct lb_meta meta;
 	struct lb_option option;
+	struct lb_owner_query owner_query;
 } *shared_types;

@@ -13,6 +13,10 @@ struct lb_line {
 };
 _Static_assert(sizeof(struct lb_line) == LB_LINE_SIZE, "one cache line");
 
+struct lb_addr {
+	__u8 addr[16];
+};
+
 struct lb_flow_bucket {
 	struct lb_flow ways[LB_FLOW_WAYS];
 };
@@ -82,6 +86,7 @@ struct {
 /* The peers; 0 is this node and stays empty. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, LB_NODES_MAX);
 	__type(key, __u32);
 	__type(value, struct lb_node);
@@ -95,6 +100,30 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lb_flow_bucket);
 } flows SEC(".maps");
+
+/* A peer's address to its index in nodes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_NODES_MAX);
+	__type(key, struct lb_addr);
+	__type(value, __u32);
+} node_ids SEC(".maps");
+
+/* First fragments of late, for those that follow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LB_FRAGMENTS_MAX);
+	__type(key, struct lb_fragment_key);
+	__type(value, struct lb_fragment_ports);
+} fragments SEC(".maps");
+
+/* Of the userspace datapath, by socket_base and queue. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, LB_SOCKETS_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} sockets SEC(".maps");
 
 /* Packets by enum lb_reason. */
 struct {

@@ -78,46 +78,81 @@ static __noinline long tc_clamp_mss(struct __sk_buff *skb, const struct lb_pkt *
 	return 0;
 }
 
-static __always_inline enum lb_reason reply_lookup(struct lb_pkt *pkt, struct lb_flow **flow, __be16 *client_port,
-						   struct lb_service **service)
+/* The backend of a reply that the node's masquerading got hold of first, for
+ * it had forgotten the connection: such a packet comes from the node's address
+ * and the Pod's port.
+ */
+static __always_inline int masqueraded_backend(struct lb_flow_key *key, const struct lb_pkt *pkt)
 {
-	struct lb_flow_key key = {
-		.port = pkt->dport,
-		.proto = pkt->proto,
-		.now = tick_now(),
-	};
+	struct lb_flow *flow;
+
+	if (!addr_is_self(pkt->src, pkt->family))
+		return 0;
+	key->pod_port = pkt->sport;
+	flow_key_hash(key);
+	flow = flow_find(key, LB_MATCH_MASQUERADED);
+	if (!flow)
+		return 0;
+	key->backend = flow->backend;
+	return 1;
+}
+
+static __always_inline enum lb_reason reply_lookup(struct lb_pkt *pkt, int forwarded, struct lb_flow **flow,
+						   __be16 *client_port, struct lb_service **service)
+{
+	struct lb_scratch *room = scratch_get();
+	struct lb_flow_key *key;
 	__u32 *backend, id;
 
-	if ((pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP) || pkt->malformed || pkt->fragment)
+	if (pkt->fragment == LB_FRAGMENT_LATER && !pkt->malformed && !pkt->bad_headers)
+		fragment_follow(pkt);
+	if (!packet_has_ports(pkt) || !room)
 		return LB_R_NOT_REPLY;
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
+	key->port = pkt->dport;
+	key->proto = pkt->proto;
+	key->now = tick_now();
+	key->client[0] = pkt->dst[0];
+	key->client[1] = pkt->dst[1];
 	backend = local_backend_find(pkt);
-	if (!backend)
+	if (backend)
+		key->backend = *backend;
+	else if (!forwarded || !masqueraded_backend(key, pkt))
 		return LB_R_NOT_REPLY;
-	key.backend = *backend;
-	key.client[0] = pkt->dst[0];
-	key.client[1] = pkt->dst[1];
-	*flow = reply_flow(&key);
+	*flow = reply_flow(key);
 	if (!*flow)
 		return LB_R_NO_FLOW;
 	id = (*flow)->service;
 	*service = bpf_map_lookup_elem(&service_records, &id);
 	if (!*service || (*service)->tag != (*flow)->service_tag)
 		return LB_R_NO_FLOW;
-	*client_port = key.port;
-	flow_pod_packet(&key, *flow, pkt, *service);
-	if ((*flow)->pod_port != key.port)
-		alias_follow(&key, *flow);
+	*client_port = key->port;
+	if (pkt->fragment == LB_FRAGMENT_FIRST)
+		fragment_record(pkt);
+	if (pkt->related)
+		return LB_R_TRANSLATED;
+	flow_pod_packet(key, *flow, pkt, *service);
+	if ((*flow)->pod_port != key->port)
+		alias_follow(key, *flow);
 	return LB_R_TRANSLATED;
 }
 
 static __always_inline enum lb_reason reply_translate(struct __sk_buff *skb, struct lb_pkt *pkt,
 						      const struct lb_service *service, __be16 client_port)
 {
-	__u64 vip[2];
+	struct lb_related to = {
+		.outside = pkt->family == 4 ? 12 : 8,
+		.inside = pkt->family == 4 ? 16 : 24,
+	};
 
-	vip[0] = ((__u64 *)service->vip)[0];
-	vip[1] = ((__u64 *)service->vip)[1];
-	if (tc_set_addr(skb, pkt, pkt->src, vip, 0) || tc_set_port(skb, pkt, pkt->sport, service->port, 0) ||
+	to.to[0] = ((__u64 *)service->vip)[0];
+	to.to[1] = ((__u64 *)service->vip)[1];
+	to.ports[0] = client_port;
+	to.ports[1] = service->port;
+	if (pkt->related)
+		return tc_set_related(skb, pkt, &to) ? LB_R_ERROR : LB_R_TRANSLATED;
+	if (tc_set_addr(skb, pkt, pkt->src, to.to, 0) || tc_set_port(skb, pkt, pkt->sport, service->port, 0) ||
 	    tc_set_port(skb, pkt, pkt->dport, client_port, 1))
 		return LB_R_ERROR;
 	if (pkt->proto == IPPROTO_TCP && pkt->tcp_flags & LB_TCP_SYN &&

@@ -4,9 +4,7 @@
 #define FAIRLEAD_SERVICE_H
 
 #include "flow.h"
-
-#define LB_ICMP_ECHO 8
-#define LB_ICMPV6_ECHO 128
+#include "fragment.h"
 
 /* The bits of lb_service.table. */
 static __always_inline __u32 table_line(__u64 table)
@@ -45,20 +43,60 @@ static __always_inline __u32 *service_find(const struct lb_pkt *pkt, __be16 port
 	return bpf_map_lookup_elem(&services, &key);
 }
 
+/* The MTU on the way to a node: the uplink's, or a lower one that was learned. */
+static __always_inline __u32 node_mtu(const struct lb_node *node, __u32 now)
+{
+	__u32 mtu = node->mtu;
+
+	if (mtu && mtu < uplink_mtu && (__s32)(node->mtu_until - now) >= 0)
+		return mtu;
+	return uplink_mtu;
+}
+
+/* A source address or port that nobody has, or the destination's own (land). */
+static __always_inline int source_is_martian(const struct lb_pkt *pkt)
+{
+	__u8 first;
+
+	if ((pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP) && !pkt->sport)
+		return 1;
+	if (pkt->src[0] == pkt->dst[0] && pkt->src[1] == pkt->dst[1])
+		return 1;
+	if (pkt->family == 4) {
+		first = addr_v4(pkt->src);
+		return first == 0 || first == 127 || first >= 224;
+	}
+	first = pkt->src[0];
+	return first == 0xff || (!pkt->src[0] && bpf_be64_to_cpu(pkt->src[1]) <= 1);
+}
+
 /* Why a packet that matches no service port is not served: NOT_VIP unless the
  * address is ours.
  */
-static __always_inline enum lb_reason vip_reason(const struct lb_pkt *pkt)
+static __always_inline enum lb_reason vip_reason(struct lb_pkt *pkt)
 {
 	if (!service_find(pkt, 0, 0))
 		return LB_R_NOT_VIP;
 	if (pkt->malformed)
 		return LB_R_MALFORMED;
-	if (pkt->fragment)
-		return LB_R_FRAGMENT;
-	if (pkt->proto == (pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
-		return pkt->icmp_type == (pkt->family == 4 ? LB_ICMP_ECHO : LB_ICMPV6_ECHO) ? LB_R_ECHO :
-											      LB_R_ICMP;
+	if (pkt->bad_headers)
+		return LB_R_HEADERS;
+	if (pkt->related)
+		return LB_R_ICMP;
+	if (pkt->fragment == LB_FRAGMENT_LATER) {
+		int echo = pkt->proto == (pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+
+		return pkt->followed && echo ? LB_R_ECHO : LB_R_FRAGMENT;
+	}
+	if (source_is_martian(pkt))
+		return LB_R_MARTIAN;
+	if (pkt->proto == (pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+		if (pkt->icmp_type != (pkt->family == 4 ? LB_ICMP_ECHO : LB_ICMPV6_ECHO))
+			return LB_R_ICMP;
+		if (pkt->fragment)
+			fragment_record(pkt);
+		return LB_R_ECHO;
+	}
 	if (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP)
 		return LB_R_PROTO;
 	return LB_R_UNKNOWN_PORT;
@@ -68,7 +106,7 @@ static __always_inline enum lb_reason service_lookup(struct lb_pkt *pkt, struct 
 {
 	__u32 *id = NULL;
 
-	if ((pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP) && !pkt->malformed && !pkt->fragment)
+	if (packet_has_ports(pkt))
 		id = service_find(pkt, pkt->dport, pkt->proto);
 	if (!id)
 		return pkt->tunnelled ? LB_R_UNKNOWN_SERVICE : vip_reason(pkt);
@@ -106,15 +144,6 @@ static __always_inline struct lb_line *line_at(__u64 table, __u32 line)
 	__u32 index = table_line(table) + line;
 
 	return bpf_map_lookup_elem(&lookup_tables, &index);
-}
-
-/* Hides from the compiler what it knows of n, so that it keeps the bound that
- * the verifier wants to see.
- */
-static __always_inline __u32 opaque(__u32 n)
-{
-	asm volatile("" : "+r"(n));
-	return n;
 }
 
 /* The first two half words, and the first word, are the generation. */

@@ -19,6 +19,7 @@ func All() []Vector {
 		flowVectors(), handshakeVectors(), fullVectors(), substituteVectors(),
 		changeVectors(), affinityVectors(),
 		answerVectors(), rateVectors(), replyVectors(), clampVectors(),
+		tagVectors(), headerVectors(), fragmentVectors(), relatedVectors(), oversizedVectors(), pathVectors(), martianVectors(), ecnVectors(), masqueradedVectors(),
 	)
 }
 
@@ -29,11 +30,12 @@ type raw []byte
 
 func (r raw) Bytes() []byte { return r }
 
-// in is a packet that comes in, at tick start. want is left out for pass and drop.
+// in is a packet that comes in, at tick start. What it becomes is left out for
+// pass and drop, and more than one frame for a packet that is cut.
 func in(p framer, reason forward.Reason, want ...[]byte) Step {
 	s := Step{Tick: start, Packet: p.Bytes(), Reason: reason}
 	if len(want) > 0 {
-		s.Want = want[0]
+		s.Want, s.More = want[0], want[1:]
 	}
 	return s
 }
@@ -41,7 +43,7 @@ func in(p framer, reason forward.Reason, want ...[]byte) Step {
 // out is a packet that leaves.
 func out(p framer, reason forward.Reason, want ...[]byte) Step {
 	s := in(p, reason, want...)
-	s.Egress = true
+	s.Way = Out
 	return s
 }
 

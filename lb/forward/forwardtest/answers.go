@@ -12,7 +12,7 @@ import (
 // back is a frame from where f goes to where it comes from, as a VIP makes it.
 func back(f packettest.Frame) packettest.Frame {
 	return packettest.Frame{
-		SrcMAC: f.DstMAC, DstMAC: f.SrcMAC, Src: f.Dst, Dst: f.Src, Proto: f.Proto, Fragment: 0x4000,
+		SrcMAC: f.DstMAC, DstMAC: f.SrcMAC, Tags: f.Tags, Src: f.Dst, Dst: f.Src, Proto: f.Proto, Fragment: 0x4000,
 	}
 }
 
@@ -23,18 +23,32 @@ func reset(f packettest.Frame, flags uint8, seq, ackno uint32) Step {
 	return in(f, forward.Refused, r.Bytes())
 }
 
-// unreachable is the ICMP error that answers f.
-func unreachable(f packettest.Frame) Step {
-	r := back(f)
-	r.Proto, r.ICMPType, r.ICMPCode = packet.ProtoICMP, 3, 3
-	quoted := f
-	quoted.IPOptions = nil // left out of the quote
-	r.Payload = quoted.IP()[:28]
-	if f.Src.Addr().Is6() {
-		r.Proto, r.ICMPType, r.ICMPCode = packet.ProtoICMPv6, 1, 4
-		r.Payload = f.IP()[:48]
+// icmpAnswer is the ICMP error that answers f: it quotes 8 bytes of UDP, 20 of TCP.
+func icmpAnswer(f packettest.Frame, kind, code uint8) packettest.Frame {
+	quoted := 8
+	if f.Proto == packet.ProtoTCP {
+		quoted = 20
 	}
-	return in(f, forward.Refused, r.Bytes())
+	e := packettest.ICMPError(f.Dst.Addr().String(), f, kind, code, quoted)
+	r := back(f)
+	r.Proto, r.ICMPType, r.ICMPCode, r.Payload = e.Proto, kind, code, e.Payload
+	return r
+}
+
+// unreachable is the ICMP error that answers f where nobody is.
+func unreachable(f packettest.Frame) Step {
+	if f.Src.Addr().Is6() {
+		return in(f, forward.Refused, icmpAnswer(f, 1, 4).Bytes())
+	}
+	return in(f, forward.Refused, icmpAnswer(f, 3, 3).Bytes())
+}
+
+// tooBig is the ICMP error that answers f where it does not fit.
+func tooBig(f packettest.Frame, mtu uint32) Step {
+	if f.Src.Addr().Is6() {
+		return in(f, forward.PacketTooBig, icmpAnswer(f, 2, 0).WithMTU(mtu).Bytes())
+	}
+	return in(f, forward.PacketTooBig, icmpAnswer(f, 3, 4).WithMTU(mtu).Bytes())
 }
 
 // echoed is the answer to a ping.
@@ -62,7 +76,7 @@ func answerVectors() []Vector {
 	rst6 := packettest.TCP(clientV6, webV6, ack)
 	rst6.Ack = 5
 	short, dnsOptions := queryV4(), queryV4()
-	short.Payload, dnsOptions.TOS = nil, 0xb9
+	short.Payload, dnsOptions.TOS, dnsOptions.IPOptions = nil, 0xb9, []byte{1, 1, 1, 0}
 	ping4, ping6 := packettest.Ping("198.51.100.7", "192.0.2.1"), packettest.Ping("2001:db8:1::7", "2001:db8::1")
 	ping4.TTL, ping4.ID, ping4.TOS, ping4.Payload = 3, 77, 0xb9, []byte("an odd number of bytes!")
 	pingOptions := ping4
@@ -105,15 +119,13 @@ func rateVectors() []Vector {
 func replyVectors() []Vector {
 	web, dns := svc(lb.TCP, webV4, a1, b1), svc(lb.UDP, dnsV4, a1)
 	web6 := svc(lb.TCP, webV6, a1v6)
-	fragment, malformed := packettest.TCP(a1, clientV4, ack), packettest.TCP(a1, clientV4, ack)
-	fragment.Fragment = 0x2000
+	malformed := packettest.TCP(a1, clientV4, ack)
 	synAck6, want6 := packettest.TCP(a1v6, clientV6, syn|ack), packettest.TCP(webV6, clientV6, syn|ack)
 	return []Vector{
 		vector("reply/no reply", tables(web, dns),
 			out(packettest.TCP("10.1.1.1:9999", clientV4, ack), forward.NotReply), // no backend's port
 			out(packettest.TCP("10.1.1.9:8080", clientV4, ack), forward.NotReply),
 			out(packettest.TCP(b1, clientV4, ack), forward.NotReply), // a backend of another node
-			out(fragment, forward.NotReply),
 			out(patch(malformed, 46, 0x10), forward.NotReply),
 			out(patch(malformed, 12, 0x08, 0x06), forward.NotReply),
 			out(packettest.Ping("10.1.1.1", "198.51.100.7"), forward.NotReply),

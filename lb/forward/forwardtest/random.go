@@ -5,12 +5,10 @@ package forwardtest
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
-	"github.com/fairlead/fairlead/lb/flow"
 	"github.com/fairlead/fairlead/lb/packet"
 	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
@@ -21,18 +19,29 @@ func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 	t.Helper()
 	v := vector(fmt.Sprintf("random/%x", rnd.Uint64()), nil)
 	v.Settings.FlowBuckets = []int{1, 16}[rnd.IntN(2)]
-	s := storyteller{Rand: rnd, twin: NewTwin(t, v.Settings), tick: start}
+	s := storyteller{Rand: rnd, twin: NewTwin(t, v.Settings), tick: start, keys: map[uint32]lb.ServiceKey{}}
 	first := s.table()
 	v.Tables = []*lb.Table{first}
 	plane := syncAll(t, s.twin.Maps(), v.Tables, &s.tick)
-	for range steps {
+	for range s.IntN(4) {
+		r := s.redirect()
+		v.Redirects = append(v.Redirects, r)
+		v.register(t, s.twin.Forwarder.Flows(), plane, s.twin.Maps(), r, start)
+	}
+	for i := range steps {
+		if i > 0 { // all was set up at the first one's tick
+			s.advance()
+		}
 		step := s.step()
 		if step.Table != nil {
 			if err := plane.Sync(step.Table); err != nil {
 				t.Fatal(err)
 			}
 		}
-		step.Reason, step.Want, _ = s.twin.Forward(step.Egress, step.Packet, step.Tick)
+		var out [][]byte
+		if step.Reason, out, _ = s.twin.Forward(step.Way, step.Packet, step.Tick); len(out) > 0 {
+			step.Want, step.More = out[0], out[1:]
+		}
 		v.Steps = append(v.Steps, step)
 	}
 	dump := Dump(s.twin.Records(), v.names(), s.tick)
@@ -46,25 +55,58 @@ type storyteller struct {
 	*rand.Rand
 	twin *Twin
 	tick uint32
+	keys map[uint32]lb.ServiceKey // of all services by their tags
+	// rest are packets that belong to an earlier one: they come later, in any
+	// order, or never.
+	rest []Step
 }
 
 func pick[T any](s *storyteller, choices ...T) T { return choices[s.IntN(len(choices))] }
 
+// oneIn is true once in n times.
+func (s *storyteller) oneIn(n int) bool { return s.IntN(n) == 0 }
+
+const web81 = "192.0.2.1:81"
+
 func (s *storyteller) table() *lb.Table {
+	v4, v6 := []string{a1, a2, b1, c1, d1}, []string{a1v6, b1v6}
 	services := []lb.Service{
-		svc(lb.TCP, webV4, s.pods()...), svc(lb.TCP, "192.0.2.1:81", s.pods()...), svc(lb.UDP, dnsV4, s.pods()...),
+		svc(lb.TCP, webV4, s.pods(v4)...), svc(lb.TCP, web81, s.pods(v4)...), svc(lb.UDP, dnsV4, s.pods(v4)...),
+		svc(lb.TCP, webV6, s.pods(v6)...), svc(lb.UDP, dnsV6, s.pods(v6)...),
 	}
 	services[0] = withAffinity(services[0], pick(s, 0, 1000*dataplane.Tick))
 	services[2] = withAffinity(services[2], pick(s, 0, 1000*dataplane.Tick))
-	if s.IntN(4) == 0 {
+	if s.oneIn(3) {
 		services[1] = local(services[1])
+		if s.oneIn(2) {
+			services[1].Backends = svc(lb.TCP, web81, b1, c1).Backends
+		}
+	}
+	if s.oneIn(4) {
+		services[4] = withRanges(services[4], "2001:db8:1::/126")
+	}
+	for _, service := range services {
+		s.keys[service.Key.Tag()] = service.Key
 	}
 	return table(services...)
 }
 
-func (s *storyteller) pods() []string {
+// redirect is a stray that was registered before the story begins.
+func (s *storyteller) redirect() Redirect {
+	r := Redirect{Client: s.client(false), Service: serviceKey(lb.TCP, webV4), Node: pick(s, "b", "c"), Until: start + s.Uint32N(2000)}
+	if s.oneIn(3) {
+		r.Client, r.Service = s.client(true), serviceKey(lb.UDP, dnsV6)
+	}
+	return r
+}
+
+// pods are some of those given, the first two more often than the others.
+func (s *storyteller) pods(all []string) []string {
+	if s.oneIn(8) {
+		return nil
+	}
 	var pods []string
-	for i, p := range []string{a1, a2, b1, c1, d1} {
+	for i, p := range all {
 		switch s.IntN(5) {
 		case 0, 1:
 			pods = append(pods, p)
@@ -79,82 +121,75 @@ func (s *storyteller) pods() []string {
 	return pods
 }
 
+func (s *storyteller) advance() {
+	s.tick += pick[uint32](s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 10, 50, 200)
+	if s.oneIn(20) {
+		s.tick += pick[uint32](s, 447, 448, 1000, 1000, 9000)
+	}
+}
+
 func (s *storyteller) step() Step {
-	s.tick += pick[uint32](s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 10, 50, 200, 1000)
-	step := Step{Tick: s.tick, Egress: s.IntN(3) == 0}
-	if s.IntN(30) == 0 {
+	step := s.packet()
+	step.Tick = s.tick
+	if s.oneIn(30) {
 		step.Table = s.table()
 	}
-	switch {
-	case step.Egress:
-		step.Packet = s.reply().Bytes()
-	case s.IntN(2) == 0:
-		step.Packet = s.request().Bytes()
-	default:
-		step.Packet = s.arrival()
-	}
-	if s.IntN(12) == 0 {
+	if s.oneIn(12) {
 		step.Packet[s.IntN(len(step.Packet))] ^= 1 << s.IntN(8)
 	}
-	if s.IntN(25) == 0 {
+	if s.oneIn(25) {
 		step.Packet = step.Packet[:packet.EthernetLen+1+s.IntN(len(step.Packet)-packet.EthernetLen)]
 	}
 	return step
 }
 
-func (s *storyteller) request() packettest.Frame {
-	client := fmt.Sprintf("198.51.100.%d:%d", s.IntN(2), 40000+s.IntN(3))
-	if s.IntN(3) == 0 {
-		return packettest.UDP(client, dnsV4, "query")
+// packet is the next one, perhaps one that was left.
+func (s *storyteller) packet() Step {
+	if len(s.rest) > 0 && !s.oneIn(3) {
+		i := s.IntN(len(s.rest))
+		step := s.rest[i]
+		s.rest[i] = s.rest[len(s.rest)-1]
+		s.rest = s.rest[:len(s.rest)-1]
+		return step
 	}
-	flags := pick[uint8](s, syn, syn, syn, ack, ack, ack, ack|fin, rst, rst|ack, syn|ack)
-	f := packettest.TCP(client, pick(s, webV4, "192.0.2.1:81"), flags)
-	f.Seq, f.Ack, f.TTL = s.Uint32(), podISN+pick[uint32](s, 0, 1, 2, 0x4000, 0x8000_0000), pick[uint8](s, 64, 64, 64, 64, 64, 64, 2, 1)
-	f.TOS = pick[uint8](s, 0, 0xb9)
-	f.Payload = make([]byte, pick(s, 0, 1, 2, 3, 100, 1392, 1393))
-	return f
+	all := s.packets()
+	s.rest = append(s.rest, all[1:]...)
+	return all[0]
 }
 
-// arrival is a packet from another node, with tables that need not agree with ours.
-func (s *storyteller) arrival() []byte {
-	f := s.request()
-	t := packettest.Encap(nodeB, selfV4, geneve, pick(s, key1, key1, key1, key2, key2, key3), f)
-	if s.IntN(4) == 0 {
-		t.Src, t.Dst = netip.MustParseAddr("fd00::2"), netip.MustParseAddr(selfV6)
-	}
-	t.Position, t.TableHash = uint8(s.IntN(6)), uint16(s.Uint32())
-	for i := range t.Tags {
-		if i > 0 && s.IntN(3) == 0 {
-			break
+// packets are one packet, or the fragments of one.
+func (s *storyteller) packets() []Step {
+	switch s.IntN(12) {
+	case 0, 1, 2:
+		return s.sent(In, s.fragmented(s.odd(s.request())), nil)
+	case 3, 4, 5:
+		return s.arrivals(s.fragmented(s.untagged(s.odd(s.request()))))
+	case 6:
+		return s.sent(In, s.fragmented(s.odd(s.ping())), nil)
+	case 7:
+		if s.oneIn(2) {
+			return s.arrivals([]packettest.Frame{s.untagged(s.odd(s.errorIn()))})
 		}
-		t.Tags[i] = tag(pick(s, a1, a1, a2, b1, c1, d1, e1))
+		return s.sent(In, []packettest.Frame{s.odd(s.errorIn())}, nil)
+	case 8:
+		if s.oneIn(3) {
+			return s.sent(In, []packettest.Frame{s.tunnelError()}, nil)
+		}
+		return s.replied([]packettest.Frame{s.odd(s.errorOut())})
+	default:
+		return s.replied(s.fragmented(s.odd(s.reply())))
 	}
-	return t.Bytes()
 }
 
-// reply is mostly one of a flow that there is.
-func (s *storyteller) reply() packettest.Frame {
-	pod, client, proto := pick(s, a1, a2, b1), "198.51.100.0:40000", uint8(packet.ProtoTCP)
-	records := s.twin.Records()
-	for at, end := s.IntN(len(records)), len(records); end > 0; at, end = at+1, end-1 {
-		if r := records[at%len(records)]; r.Kind == flow.Own {
-			client = netip.AddrPortFrom(netip.AddrFrom16(r.Client).Unmap(), r.PodPort).String()
-			proto = r.Proto
-			if r.BackendTag == tag(a2) {
-				pod = a2
-			} else {
-				pod = a1
-			}
-			break
+// sent are frames that come or leave, each packed by wrap unless that is nil.
+func (s *storyteller) sent(way Way, frames []packettest.Frame, wrap func(packettest.Frame) framer) []Step {
+	var steps []Step
+	for _, f := range frames {
+		step := Step{Way: way, Packet: f.Bytes()}
+		if wrap != nil {
+			step.Packet = wrap(f).Bytes()
 		}
+		steps = append(steps, step)
 	}
-	if proto == packet.ProtoUDP {
-		return packettest.UDP(pod, client, "answer")
-	}
-	f := packettest.TCP(pod, client, pick[uint8](s, syn|ack, syn|ack, ack, ack|fin, rst|ack))
-	f.Seq = podISN
-	if f.Flags&syn != 0 {
-		f.TCPOptions = pick(s, nil, packettest.MSS(1460), append([]byte{1}, append(packettest.MSS(9000), 1, 1, 1)...))
-	}
-	return f
+	return steps
 }

@@ -7,17 +7,13 @@
 package forwardtest
 
 import (
-	"bytes"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/lb/flow"
 	"github.com/fairlead/fairlead/lb/forward"
-	"github.com/fairlead/fairlead/lb/packet"
-	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
 
 // Vector is a story: a node is configured, then packets come.
@@ -34,16 +30,6 @@ type Vector struct {
 	Steps     []Step
 
 	dump *string // wanted at the end; nil: what the golden file has
-}
-
-// Step is one packet.
-type Step struct {
-	Table  *lb.Table // synced before the packet; nil: nothing changes
-	Egress bool      // on its way out of a device, not in
-	Tick   uint32
-	Packet []byte
-	Reason forward.Reason
-	Want   []byte // nil for pass and drop
 }
 
 // Redirect is a registered stray.
@@ -64,9 +50,10 @@ const PastTicks = 100_000
 // and Limits at least.
 type Datapath interface {
 	Maps() dataplane.Maps
-	// Forward gives the packet to the ingress or the egress path. Frames
-	// without a whole IP header may be refused with ok false.
-	Forward(egress bool, frame []byte, tick uint32) (reason forward.Reason, out []byte, ok bool)
+	// Forward gives the packet to the ingress or the egress path. out are all
+	// frames that leave, in order: none for pass and drop. Frames that
+	// the datapath cannot be given are refused with ok false.
+	Forward(way Way, frame []byte, tick uint32) (reason forward.Reason, out [][]byte, ok bool)
 	// Records are the flow table's by index. Ticks in it are those given to Forward.
 	Records() []flow.Record
 	SetRecord(index int, r flow.Record)
@@ -99,13 +86,25 @@ func (w *Twin) Records() []flow.Record { return w.Forwarder.Flows().Records() }
 func (w *Twin) SetRecord(index int, r flow.Record) { w.Forwarder.Flows().Records()[index] = r }
 
 // Forward implements Datapath.
-func (w *Twin) Forward(egress bool, frame []byte, tick uint32) (forward.Reason, []byte, bool) {
-	way := w.Forwarder.Ingress
-	if egress {
-		way = w.Forwarder.Egress
+func (w *Twin) Forward(way Way, frame []byte, tick uint32) (forward.Reason, [][]byte, bool) {
+	var reason forward.Reason
+	var out []byte
+	if way == In {
+		reason, out = w.Forwarder.Ingress(frame, tick, nil)
+	} else {
+		reason, out = w.Forwarder.Egress(frame, way == OutForwarded, tick, nil)
 	}
-	reason, out := way(frame, tick, nil)
-	return reason, out, true
+	if out == nil {
+		return reason, nil, true
+	}
+	frames := [][]byte{out}
+	for {
+		next, more := w.Forwarder.More(nil)
+		if !more {
+			return reason, frames, true
+		}
+		frames = append(frames, next)
+	}
 }
 
 // Run takes the vector through d and reports every difference, at last in the
@@ -135,37 +134,6 @@ func (v Vector) Records(t testing.TB, d Datapath) string {
 		s.run(t, i, d)
 	}
 	return Dump(d.Records(), v.names(), tick)
-}
-
-func (s Step) run(t testing.TB, i int, d Datapath) {
-	t.Helper()
-	given := slices.Clone(s.Packet)
-	reason, out, ok := d.Forward(s.Egress, given, s.Tick)
-	if !ok {
-		if p := new(packet.Packet); p.Parse(s.Packet) {
-			t.Fatalf("step %d: refused", i)
-		}
-		return
-	}
-	if reason != s.Reason {
-		t.Fatalf("step %d: %s, want %s", i, reason, s.Reason)
-	}
-	if got, want := comparable(reason, out), comparable(reason, s.Want); !bytes.Equal(got, want) {
-		packettest.Equal(t, got, want)
-		t.Fatalf("step %d: %s, but the wrong packet", i, reason)
-	}
-}
-
-// comparable is the part of a frame that every datapath agrees on: the MAC
-// addresses of what goes to another node are its next hop's.
-func comparable(reason forward.Reason, frame []byte) []byte {
-	switch reason.Verdict() {
-	case forward.Encap, forward.Steer:
-		if len(frame) > 12 {
-			return frame[12:]
-		}
-	}
-	return frame
 }
 
 func (v Vector) setUp(t testing.TB, d Datapath, tick *uint32) *dataplane.Dataplane {

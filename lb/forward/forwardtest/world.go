@@ -159,7 +159,8 @@ func tableHash(s lb.Service) uint16 { return uint16(buildTable(s).Hash) }
 
 // flowHash is the flow hash of a client's packet.
 func flowHash(f packettest.Frame) uint64 {
-	return forward.FlowHash(f.Src.Addr().As16(), forward.PortsWord(f.Src.Port(), f.Dst.Port(), f.Proto))
+	t := f.Tuple()
+	return forward.FlowHash(t.Src.Addr().As16(), forward.PortsWord(t.Src.Port(), t.Dst.Port(), t.Proto))
 }
 
 // encapped is the client's packet as node a sends it to another one.
@@ -197,7 +198,7 @@ func steered(t packettest.Tunnel, node string, position uint8) []byte {
 	return t.Bytes()
 }
 
-// delivered is the client's packet as a Pod gets it.
+// delivered is the client's whole packet as a Pod gets it.
 func delivered(f packettest.Frame, pod string) []byte {
 	f.Dst = netip.MustParseAddrPort(pod)
 	return f.Bytes()

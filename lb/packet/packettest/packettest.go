@@ -19,11 +19,14 @@ import (
 type Frame struct {
 	SrcMAC, DstMAC [6]byte
 	Src, Dst       netip.AddrPort // ports are of TCP and UDP only
+	Tags           []Tag
 	Proto          uint8
 	TTL, TOS       uint8
-	Fragment       uint16 // IPv4: flags and offset
-	ID             uint16 // IPv4
+	Fragment       uint16 // flags and offset as in IPv4; IPv6 gets a fragment header for it
+	Atomic         bool   // IPv6: a fragment header though there is one fragment
+	ID             uint32 // 16 bits of it in IPv4
 	IPOptions      []byte // IPv4, a multiple of 4 bytes
+	Extensions     []Extension
 
 	Seq, Ack   uint32
 	Flags      uint8
@@ -35,6 +38,8 @@ type Frame struct {
 
 	Payload    []byte
 	NoChecksum bool   // UDP
+	Raw        []byte // in place of the L4 header and Payload
+	Quote      *Frame // what an ICMP error is about; see ICMPError
 	Trailer    []byte // Ethernet padding
 }
 
@@ -75,6 +80,9 @@ func Ping(src, dst string) Frame {
 // Bytes is the whole frame.
 func (f Frame) Bytes() []byte {
 	b := append(f.DstMAC[:], f.SrcMAC[:]...)
+	for _, tag := range f.Tags {
+		b = append(b, tag[:]...)
+	}
 	if f.Src.Addr().Is4() {
 		b = append(b, 8, 0)
 	} else {
@@ -93,19 +101,20 @@ func (f Frame) IP() []byte {
 	if f.Src.Addr().Is4() {
 		return f.ipv4(segment, ttl)
 	}
+	next, extensions := f.extensions()
 	b := []byte{0x60 | f.TOS>>4, f.TOS << 4, 0, 0}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(segment)))
-	b = append(b, f.Proto, ttl)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(extensions)+len(segment)))
+	b = append(b, next, ttl)
 	b = append(b, f.Src.Addr().AsSlice()...)
 	b = append(b, f.Dst.Addr().AsSlice()...)
-	return append(b, segment...)
+	return append(append(b, extensions...), segment...)
 }
 
 func (f Frame) ipv4(segment []byte, ttl uint8) []byte {
 	header := 20 + len(f.IPOptions)
 	b := []byte{0x40 | byte(header/4), f.TOS}
 	b = binary.BigEndian.AppendUint16(b, uint16(header+len(segment)))
-	b = binary.BigEndian.AppendUint16(b, f.ID)
+	b = binary.BigEndian.AppendUint16(b, uint16(f.ID))
 	b = binary.BigEndian.AppendUint16(b, f.Fragment)
 	b = append(b, ttl, f.Proto, 0, 0)
 	b = append(b, f.Src.Addr().AsSlice()...)
@@ -116,6 +125,9 @@ func (f Frame) ipv4(segment []byte, ttl uint8) []byte {
 }
 
 func (f Frame) segment() []byte {
+	if f.Raw != nil {
+		return f.Raw
+	}
 	var b []byte
 	at := 0
 	switch f.Proto {

@@ -20,8 +20,11 @@ type Tunnel struct {
 	TableHash      uint16
 	Tags           [4]uint32
 	Key            [16]byte
-	Inner          []byte // an IP packet with TCP or UDP
+	Inner          []byte // an IP packet
+	Signed         Tuple  // what the MAC covers of it
+	VLANs          []Tag
 	IPOptions      []byte
+	Extensions     []Extension
 	Trailer        []byte
 }
 
@@ -40,20 +43,22 @@ func Encap(src, dst string, port uint16, key [16]byte, f Frame) Tunnel {
 	return Tunnel{
 		SrcMAC: f.SrcMAC, DstMAC: f.DstMAC,
 		Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst),
-		SrcPort: 0xc123, Port: port, Key: key, Inner: f.IP(),
+		SrcPort: 0xc123, Port: port, Key: key, Inner: f.IP(), Signed: f.Tuple(),
 	}
 }
 
 // Bytes is the whole frame.
-func (t Tunnel) Bytes() []byte {
-	outer := Frame{
-		SrcMAC: t.SrcMAC, DstMAC: t.DstMAC,
+func (t Tunnel) Bytes() []byte { return t.Frame().Bytes() }
+
+// Frame is the outer one, a UDP datagram.
+func (t Tunnel) Frame() Frame {
+	return Frame{
+		SrcMAC: t.SrcMAC, DstMAC: t.DstMAC, Tags: t.VLANs,
 		Src: netip.AddrPortFrom(t.Src, t.SrcPort), Dst: netip.AddrPortFrom(t.Dst, t.Port),
 		Proto: packet.ProtoUDP, TOS: t.TOS, TTL: t.TTL, NoChecksum: true,
-		Fragment: 0x4000, IPOptions: t.IPOptions, Trailer: t.Trailer,
+		Fragment: 0x4000, IPOptions: t.IPOptions, Extensions: t.Extensions, Trailer: t.Trailer,
+		Payload: append(t.geneve(), t.Inner...),
 	}
-	outer.Payload = append(t.geneve(), t.Inner...)
-	return outer.Bytes()
 }
 
 func (t Tunnel) geneve() []byte {
@@ -73,20 +78,33 @@ func (t Tunnel) body() []byte {
 	return b
 }
 
-func (t Tunnel) mac(body []byte) uint64 {
-	version := t.Inner[0] >> 4
-	var l4 int
-	var proto byte
-	var addrs []byte
-	if version == 4 {
-		l4, proto, addrs = 4*int(t.Inner[0]&15), t.Inner[9], t.Inner[12:20]
-	} else {
-		l4, proto, addrs = 40, t.Inner[6], t.Inner[8:40]
+// Tuple is what the MAC says of the packet inside. That of an ICMP error is the
+// tuple of the packet that would answer the quoted one.
+type Tuple struct {
+	Src, Dst netip.AddrPort
+	Proto    uint8
+	Related  bool
+}
+
+// Tuple is the frame's; a later fragment's has the ports of the first one.
+func (f Frame) Tuple() Tuple {
+	if f.Quote != nil {
+		return Tuple{f.Quote.Dst, f.Quote.Src, f.Quote.Proto, true}
 	}
+	return Tuple{f.Src, f.Dst, f.Proto, false}
+}
+
+func (t Tunnel) mac(body []byte) uint64 {
+	s := t.Signed
 	msg := append([]byte(nil), body...)
-	msg = append(msg, t.Inner[l4:l4+4]...)
-	msg = append(msg, addrs...)
-	msg = append(msg, proto, version)
+	msg = binary.BigEndian.AppendUint16(msg, s.Src.Port())
+	msg = binary.BigEndian.AppendUint16(msg, s.Dst.Port())
+	msg = append(msg, s.Src.Addr().AsSlice()...)
+	msg = append(msg, s.Dst.Addr().AsSlice()...)
+	msg = append(msg, s.Proto, t.Inner[0]>>4, 0)
+	if s.Related {
+		msg[len(msg)-1] = 1
+	}
 	k0, k1 := binary.LittleEndian.Uint64(t.Key[:]), binary.LittleEndian.Uint64(t.Key[8:])
 	return packet.Sum64(1, 3, k0, k1, msg)
 }
