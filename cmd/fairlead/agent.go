@@ -60,11 +60,9 @@ func parseAgentFlags(env *env, args []string) (agentFlags, error) {
 		return err
 	})
 	flags.Func("datapath", "`NAME` kernel or userspace: who forwards; default: kernel", func(s string) error {
-		if s != "kernel" && s != "userspace" {
-			return fmt.Errorf("unknown datapath %q: want kernel or userspace", s)
-		}
-		f.userspace = s == "userspace"
-		return nil
+		name, err := parseDatapath(s)
+		f.userspace = name == datapathUserspace
+		return err
 	})
 	f.sockets.register(flags)
 	flags.BoolVar(&f.check, "check", false, "check the configuration, print what is wrong, and end")

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 
 	"github.com/fairlead/fairlead/controller/desired"
@@ -14,7 +15,9 @@ import (
 
 // datapath is what the agent needs of xdp.Datapath.
 type datapath interface {
+	name() string // "kernel" or "userspace"
 	tables() dataplane.Maps
+	sockets() ([]socketReport, error)
 	Reconfigure(xdp.Config) error
 	Attachments() []xdp.Attachment
 	Counters() ([]xdp.Counter, error)
@@ -25,10 +28,26 @@ type datapath interface {
 	Close() error
 }
 
-// kernel is the real datapath.
+// The datapaths, as the command line calls them.
+const (
+	datapathKernel    = "kernel"
+	datapathUserspace = "userspace"
+)
+
+// parseDatapath checks a datapath's name.
+func parseDatapath(s string) (string, error) {
+	if s != datapathKernel && s != datapathUserspace {
+		return "", fmt.Errorf("unknown datapath %q: want kernel or userspace", s)
+	}
+	return s, nil
+}
+
+// kernel is the datapath of XDP and TC.
 type kernel struct{ *xdp.Datapath }
 
-func (k kernel) tables() dataplane.Maps { return k.Maps() }
+func (k kernel) name() string                     { return datapathKernel }
+func (k kernel) tables() dataplane.Maps           { return k.Maps() }
+func (k kernel) sockets() ([]socketReport, error) { return nil, nil }
 
 func openKernel(c xdp.Config) (datapath, error) {
 	d, err := xdp.Open(c)

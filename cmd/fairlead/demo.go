@@ -29,7 +29,7 @@ var (
 )
 
 type demoOptions struct {
-	xdpMode             string
+	xdpMode, datapath   string
 	json, keep, cleanup bool
 	softHop             bool
 	binary              string
@@ -72,6 +72,7 @@ func parseDemo(env *env, args []string) (demoOptions, error) {
 	var o demoOptions
 	flags := newFlags("demo")
 	flags.StringVar(&o.xdpMode, "xdp-mode", "auto", "`MODE` of all agents: "+strings.Join(xdpModes, ", "))
+	flags.StringVar(&o.datapath, "datapath", datapathKernel, "`NAME` of all agents' datapath: kernel or userspace")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object instead of tables")
 	flags.BoolVar(&o.keep, "keep", false, "leave the lab up for exploring")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove labs that were kept or left, and end")
@@ -83,6 +84,9 @@ func parseDemo(env *env, args []string) (demoOptions, error) {
 		return o, usageError{fmt.Errorf("unknown XDP mode %q: want one of %s", o.xdpMode, strings.Join(xdpModes, ", "))}
 	}
 	var err error
+	if o.datapath, err = parseDatapath(o.datapath); err != nil {
+		return o, usageError{err}
+	}
 	o.binary, err = os.Executable()
 	return o, err
 }
@@ -90,7 +94,7 @@ func parseDemo(env *env, args []string) (demoOptions, error) {
 // demonstrate builds the lab, runs everything in it and removes it, unless it
 // is to be kept and came up.
 func demonstrate(ctx context.Context, env *env, o demoOptions) (report demoReport, err error) {
-	options := lab.Options{Nodes: demoNodes, PodsPerNode: demoPodsPerNode, Native: o.xdpMode == "native"}
+	options := lab.Options{Nodes: demoNodes, PodsPerNode: demoPodsPerNode, Native: o.xdpMode == "native" || o.datapath == datapathUserspace}
 	if o.softHop {
 		options.SoftHop = lab.SoftHopOwners
 	}

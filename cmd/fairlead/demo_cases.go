@@ -25,10 +25,11 @@ var (
 
 // demoReport is what --json prints.
 type demoReport struct {
-	OK      bool        `json:"ok"`
-	XDPMode string      `json:"xdpMode"`
-	Cases   []demoCase  `json:"cases"`
-	Events  []demoEvent `json:"events"`
+	OK       bool        `json:"ok"`
+	Datapath string      `json:"datapath"`
+	XDPMode  string      `json:"xdpMode"`
+	Cases    []demoCase  `json:"cases"`
+	Events   []demoEvent `json:"events"`
 }
 
 type demoCase struct {
@@ -52,9 +53,13 @@ type demo struct {
 func newDemo(l *lab.Lab, o demoOptions, env *env) *demo {
 	web := cluster.NewService("demo/web", "Cluster", l.Pods(), clusterVIPs...)
 	local := cluster.NewService("demo/web-local", "Local", l.Pods(), localVIPs...)
+	mode := o.xdpMode
+	if o.datapath == datapathUserspace {
+		mode = cluster.ModeUserspace
+	}
 	d := &demo{
 		options: o,
-		cluster: cluster.New(l, o.binary, o.xdpMode, web, local),
+		cluster: cluster.New(l, o.binary, mode, web, local),
 		web:     web,
 		out:     env.stdout,
 		errs:    io.Discard,
@@ -87,9 +92,9 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.report.XDPMode = status.XDPMode
-	fmt.Fprintf(d.out, "client %s and %s, router, %d nodes with %d Pods each, XDP mode %s\n\n",
-		lab.ClientAddr4, lab.ClientAddr6, demoNodes, demoPodsPerNode, status.XDPMode)
+	d.report.XDPMode, d.report.Datapath = status.XDPMode, status.Datapath
+	fmt.Fprintf(d.out, "client %s and %s, router, %d nodes with %d Pods each, %s datapath, XDP mode %s\n\n",
+		lab.ClientAddr4, lab.ClientAddr6, demoNodes, demoPodsPerNode, status.Datapath, status.XDPMode)
 	if err := d.runCases(ctx); err != nil {
 		return err
 	}

@@ -18,11 +18,13 @@ func TestParseDemo(t *testing.T) {
 		want demoOptions
 		fail string // part of the usage error
 	}{
-		{args: "", want: demoOptions{xdpMode: "auto"}},
-		{args: "--xdp-mode=off --json --soft-hop", want: demoOptions{xdpMode: "off", json: true, softHop: true}},
-		{args: "--keep", want: demoOptions{xdpMode: "auto", keep: true}},
-		{args: "--cleanup", want: demoOptions{xdpMode: "auto", cleanup: true}},
+		{args: "", want: demoOptions{datapath: "kernel", xdpMode: "auto"}},
+		{args: "--xdp-mode=off --json --soft-hop", want: demoOptions{datapath: "kernel", xdpMode: "off", json: true, softHop: true}},
+		{args: "--keep", want: demoOptions{datapath: "kernel", xdpMode: "auto", keep: true}},
+		{args: "--cleanup", want: demoOptions{datapath: "kernel", xdpMode: "auto", cleanup: true}},
 		{args: "--xdp-mode=fast", fail: `unknown XDP mode "fast": want one of auto, native, generic, off`},
+		{args: "--datapath=userspace", want: demoOptions{datapath: "userspace", xdpMode: "auto"}},
+		{args: "--datapath=fast", fail: `unknown datapath "fast": want kernel or userspace`},
 		{args: "now", fail: `unexpected argument "now"`},
 	} {
 		var out bytes.Buffer
@@ -46,7 +48,7 @@ func TestParseDemo(t *testing.T) {
 
 func TestDemoReportJSON(t *testing.T) {
 	r := demoReport{
-		OK: true, XDPMode: "generic",
+		OK: true, Datapath: "kernel", XDPMode: "generic",
 		Cases:  []demoCase{{"tcp4-cluster", 1000, 0, true, map[string]int{"pod1-1": 1000}}},
 		Events: []demoEvent{{Name: "drain-pod", Broken: 2, what: "not shown"}},
 	}
@@ -54,7 +56,7 @@ func TestDemoReportJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"ok":true,"xdpMode":"generic","cases":[{"name":"tcp4-cluster","requests":1000,"failed":0,` +
+	want := `{"ok":true,"datapath":"kernel","xdpMode":"generic","cases":[{"name":"tcp4-cluster","requests":1000,"failed":0,` +
 		`"clientAddressPreserved":true,"shares":{"pod1-1":1000}}],"events":[{"name":"drain-pod","broken":2}]}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)

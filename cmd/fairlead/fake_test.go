@@ -75,6 +75,12 @@ func (m *fakeMaps) PutService(id lb.ServiceID, e dataplane.ServiceEntry) error {
 	return m.Maps.PutService(id, e)
 }
 
+func (f *fake) name() string { return datapathKernel }
+
+func (f *fake) sockets() ([]socketReport, error) {
+	return []socketReport{{Interface: "eth0", Mode: "copy", Received: 5, Sent: 4, Dropped: 3, NotSent: 2}}, nil
+}
+
 func newFake() *fake {
 	limits := dataplane.Limits{Nodes: 16, Backends: 64, Services: 16, Lines: 4096}
 	return &fake{maps: &fakeMaps{Maps: forward.NewTables(limits)}}

@@ -27,7 +27,10 @@ var (
 		"Bytes of IP packets that this node handled for a service port.", "service", "vip", "port", "protocol")
 	backendsDesc = description("service_backends",
 		"Backends of a service port by state.", "service", "vip", "port", "protocol", "state")
-	xdpModeDesc     = description("xdp_mode", "1 for the mode that the programs are attached in.", "interface", "mode")
+	xdpModeDesc      = description("xdp_mode", "1 for the mode that the programs are attached in.", "interface", "mode")
+	socketFramesDesc = description("socket_frames_total",
+		"Frames of a queue in the userspace datapath: received, sent, dropped before they were received, not sent.",
+		"interface", "queue", "result")
 	configValidDesc = description("config_valid", "1 if the configuration file as it is now is the running one, 0 if it is refused.")
 	reloadsDesc     = description("config_reloads_total", "Changes of the configuration file by result, ok or error.", "result")
 	syncErrorsDesc  = description("sync_errors_total", "Attempts to bring the configuration into the datapath that failed in part.")
@@ -46,7 +49,7 @@ func newRegistry(a *agent) *prometheus.Registry {
 
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, xdpModeDesc, configValidDesc, reloadsDesc,
+		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, xdpModeDesc, socketFramesDesc, configValidDesc, reloadsDesc,
 		syncErrorsDesc, syncedDesc, buildDesc,
 	} {
 		descs <- d
@@ -59,6 +62,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	state := c.agent.view()
 	c.collectPackets(out)
 	c.collectServices(out, state)
+	c.collectSockets(out)
 	for _, a := range c.agent.datapath.Attachments() {
 		out.gauge(xdpModeDesc, 1, a.Interface, string(a.Mode))
 	}
@@ -69,6 +73,20 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	out.gauge(syncedDesc, boolean(tablesState(state) == "synced"))
 	v := thisVersion()
 	out.gauge(buildDesc, 1, v.Version, v.Commit, v.Go, strconv.Itoa(v.Records), strconv.Itoa(v.Wire), strconv.Itoa(v.Hash))
+}
+
+func (c collector) collectSockets(out sink) {
+	sockets, err := c.agent.datapath.sockets()
+	if err != nil {
+		out.metrics <- prometheus.NewInvalidMetric(socketFramesDesc, err)
+	}
+	for _, s := range sockets {
+		queue := strconv.Itoa(s.Queue)
+		out.counter(socketFramesDesc, s.Received, s.Interface, queue, "received")
+		out.counter(socketFramesDesc, s.Sent, s.Interface, queue, "sent")
+		out.counter(socketFramesDesc, s.Dropped, s.Interface, queue, "dropped")
+		out.counter(socketFramesDesc, s.NotSent, s.Interface, queue, "not_sent")
+	}
 }
 
 func (c collector) collectPackets(out sink) {

@@ -18,10 +18,12 @@ type statusReport struct {
 	Version       versionReport     `json:"version"`
 	UptimeSeconds int64             `json:"uptimeSeconds"`
 	Ready         bool              `json:"ready"`
-	XDPMode       string            `json:"xdpMode"` // of all interfaces, "a, b" where they differ
+	Datapath      string            `json:"datapath"` // kernel or userspace
+	XDPMode       string            `json:"xdpMode"`  // of all interfaces, "a, b" where they differ
 	Config        configReport      `json:"config"`
 	Tables        tablesReport      `json:"tables"`
 	Interfaces    []interfaceReport `json:"interfaces"`
+	Sockets       []socketReport    `json:"sockets,omitempty"`
 	Services      []serviceReport   `json:"services"`
 	Counters      []counterReport   `json:"counters"`
 }
@@ -45,6 +47,17 @@ type tablesReport struct {
 type interfaceReport struct {
 	Name    string `json:"name"`
 	XDPMode string `json:"xdpMode"` // native, generic, off; empty: not attached
+}
+
+// socketReport is a queue of an interface in the userspace datapath, in frames.
+type socketReport struct {
+	Interface string `json:"interface"`
+	Queue     int    `json:"queue"`
+	Mode      string `json:"mode"` // copy or zerocopy
+	Received  uint64 `json:"received"`
+	Sent      uint64 `json:"sent"`
+	Dropped   uint64 `json:"dropped"` // before they were received
+	NotSent   uint64 `json:"notSent"`
 }
 
 // serviceReport is a service port.
@@ -101,6 +114,10 @@ func (a *agent) report() (statusReport, error) {
 	if err != nil {
 		return statusReport{}, err
 	}
+	sockets, err := a.datapath.sockets()
+	if err != nil {
+		return statusReport{}, err
+	}
 	r := statusReport{
 		Node:          state.snapshot.Settings.Node,
 		Version:       thisVersion(),
@@ -112,6 +129,8 @@ func (a *agent) report() (statusReport, error) {
 		Tables:     tablesReport{State: tablesState(state), Revision: state.applied, Problems: problemsOf(state.applyErr)},
 		Interfaces: reportInterfaces(state.snapshot.Settings.Interfaces, a.datapath.Attachments()),
 		Services:   services,
+		Datapath:   a.datapath.name(),
+		Sockets:    sockets,
 	}
 	r.XDPMode = commonMode(r.Interfaces)
 	for _, c := range counters {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/fairlead/fairlead/lb"
@@ -61,7 +63,28 @@ func openUserspace(cfg xdp.Config, flags userspaceFlags) (datapath, error) {
 	return u, nil
 }
 
+func (u *userspace) name() string           { return datapathUserspace }
 func (u *userspace) tables() dataplane.Maps { return u.both }
+
+// sockets tells of all sockets that receive.
+func (u *userspace) sockets() ([]socketReport, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var reports []socketReport
+	for _, name := range slices.Sorted(maps.Keys(u.devices)) {
+		for queue, s := range u.devices[name].uplinkSockets {
+			stats, err := s.Stats()
+			if err != nil {
+				return nil, fmt.Errorf("socket of queue %d of %s: %w", queue, name, err)
+			}
+			reports = append(reports, socketReport{
+				Interface: name, Queue: queue, Mode: s.Mode().String(), Received: stats.Received, Sent: stats.Sent,
+				Dropped: stats.RXDropped + stats.RXInvalid + stats.RXRingFull, NotSent: stats.NoFrame + stats.BadLength + stats.Refused,
+			})
+		}
+	}
+	return reports, nil
+}
 
 // Reconfigure gives the loops the new settings too.
 func (u *userspace) Reconfigure(cfg xdp.Config) error {

@@ -53,14 +53,14 @@ func (l *Lab) connectClient() error {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	l.delay = d
 	for _, n := range []*Namespace{l.Client, l.Router} {
-		end, err := n.addTUN(delayLink, l.options.MTU)
+		end, err := n.addTUN(delayLink, l.options.ClientMTU)
 		if err != nil {
 			return err
 		}
 		d.ends = append(d.ends, end)
 	}
-	d.carry(d.ends[0], d.ends[1], l.options.MTU)
-	d.carry(d.ends[1], d.ends[0], l.options.MTU)
+	d.carry(d.ends[0], d.ends[1], l.options.ClientMTU)
+	d.carry(d.ends[1], d.ends[0], l.options.ClientMTU)
 	for _, dst := range []netip.Prefix{default4, default6} {
 		if err := l.Client.SetRoute(Route{Dst: dst, Link: delayLink}); err != nil {
 			return err

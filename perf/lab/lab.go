@@ -7,11 +7,17 @@
 //	                        │         └─ pod1-2
 //	                        └─ node2 ─┬─ pod2-1 …
 //
+// With Options.FarMTU the last node is behind a second router, hop, instead:
+//
+//	client ── router ─ br0 ─── node1 …
+//	             └── hop ─── node2 …
+//
 // The nodes carry what real ones do: masquerading for Pods, a FORWARD policy
 // of drop with accepts for Pods, a drop of INVALID, and rp_filter.
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +45,15 @@ type Options struct {
 	SoftHop SoftHop
 	// MTU of every link; 0: 1500.
 	MTU int
+	// ClientMTU is that of the link between client and router; 0: MTU.
+	ClientMTU int
+	// FarMTU puts the last node behind a router of its own, and is the MTU of
+	// the link between the two routers: the errors about what does not fit come
+	// from a router, and only they tell the nodes. 0: all nodes share a bridge.
+	FarMTU int
+	// FarUplinkMTU is that of the far node's own uplink; 0: MTU, so that the node
+	// cannot know of FarMTU.
+	FarUplinkMTU int
 	// Delay holds packets between client and router back, each way.
 	Delay time.Duration
 	// NoFirewall leaves the nodes' nftables rules out, where nft is missing.
@@ -51,6 +66,10 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500
+	}
+	o.ClientMTU = cmp.Or(o.ClientMTU, o.MTU)
+	if o.FarMTU != 0 {
+		o.FarUplinkMTU = cmp.Or(o.FarUplinkMTU, o.MTU)
 	}
 	return o
 }
@@ -77,6 +96,7 @@ type Lab struct {
 	Router *Namespace
 	Nodes  []*Node
 
+	hop        *Namespace // the far node's router, nil without one
 	options    Options
 	logger     *slog.Logger
 	lock       *os.File
@@ -109,11 +129,20 @@ func (o Options) validate() error {
 		return fmt.Errorf("lab of %d nodes: want 1 to %d", o.Nodes, maxNodes)
 	case o.PodsPerNode < 0 || o.PodsPerNode > maxPods:
 		return fmt.Errorf("lab of %d pods per node: want 0 to %d", o.PodsPerNode, maxPods)
-	case o.MTU < 1280 || o.MTU > 3498:
-		// IPv6 needs 1280; a native XDP program on veth allows one page per frame.
-		return fmt.Errorf("lab with MTU %d: want 1280 to 3498", o.MTU)
 	case o.Delay < 0:
 		return fmt.Errorf("lab with a delay of %s: want 0 or more", o.Delay)
+	case o.FarMTU == 0 && o.FarUplinkMTU != 0:
+		return fmt.Errorf("lab with a far uplink's MTU %d: want FarMTU, too", o.FarUplinkMTU)
+	}
+	mtus := []int{o.MTU, o.ClientMTU}
+	if o.FarMTU != 0 {
+		mtus = append(mtus, o.FarMTU, o.FarUplinkMTU)
+	}
+	for _, mtu := range mtus {
+		// IPv6 needs 1280; a native XDP program on veth allows one page per frame.
+		if mtu < 1280 || mtu > 3498 {
+			return fmt.Errorf("lab with MTU %d: want 1280 to 3498", mtu)
+		}
 	}
 	return nil
 }
@@ -121,6 +150,11 @@ func (o Options) validate() error {
 func (l *Lab) build() error {
 	if err := l.buildRouter(); err != nil {
 		return err
+	}
+	if l.options.FarMTU != 0 {
+		if err := l.buildHop(); err != nil {
+			return fmt.Errorf("far node's router: %w", err)
+		}
 	}
 	for i := 1; i <= l.options.Nodes; i++ {
 		if err := l.addNode(i); err != nil {

@@ -57,6 +57,9 @@ func TestClientReachesPods(t *testing.T) {
 		{"soft hop", Options{Nodes: 2, PodsPerNode: 1, SoftHop: SoftHopAll}},
 		{"native", Options{Nodes: 2, PodsPerNode: 1, Native: true}},
 		{"no firewall", Options{Nodes: 1, PodsPerNode: 1, NoFirewall: true}},
+		{"narrow client", Options{Nodes: 1, PodsPerNode: 1, ClientMTU: 1300}},
+		{"far node", Options{Nodes: 3, PodsPerNode: 1, FarMTU: 1400}},
+		{"far native", Options{Nodes: 2, PodsPerNode: 1, FarMTU: 1400, FarUplinkMTU: 1400, Native: true, SoftHop: SoftHopAll}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := ForTest(t, tc.options)
@@ -264,7 +267,8 @@ func TestAddAndRemovePod(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	for _, o := range []Options{{Nodes: -1}, {Nodes: 201}, {PodsPerNode: 251}, {PodsPerNode: -1}, {Delay: -1}, {MTU: 1279}, {MTU: 9000}} {
+	for _, o := range []Options{{Nodes: -1}, {Nodes: 201}, {PodsPerNode: 251}, {PodsPerNode: -1}, {Delay: -1}, {MTU: 1279}, {MTU: 9000},
+		{ClientMTU: 1279}, {FarMTU: 1279}, {FarMTU: 9000}, {FarUplinkMTU: 1400}, {FarMTU: 1400, FarUplinkMTU: 1279}} {
 		if l, err := New(discard, o); err == nil {
 			l.Close()
 			t.Errorf("options %+v accepted", o)

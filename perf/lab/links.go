@@ -126,21 +126,25 @@ func (n *Namespace) AddAddrs(name string, prefixes ...netip.Prefix) error {
 	return nil
 }
 
-// Route is a route by way of a link. Without a gateway the destination is on
-// the link; several gateways share it by flow.
+// Route is a route by way of a link, or of the links that its gateways are on.
+// Without a gateway the destination is on the link; several gateways share it
+// by flow.
 type Route struct {
 	Dst      netip.Prefix
 	Gateways []netip.Addr
-	Link     string
+	Link     string // "": those of the gateways
 }
 
 // SetRoute adds or replaces the route to the destination.
 func (n *Namespace) SetRoute(r Route) error {
-	link, err := n.link(r.Link)
-	if err != nil {
-		return err
+	route := &netlink.Route{Dst: ipNet(r.Dst)}
+	if r.Link != "" {
+		link, err := n.link(r.Link)
+		if err != nil {
+			return err
+		}
+		route.LinkIndex = link.Attrs().Index
 	}
-	route := &netlink.Route{Dst: ipNet(r.Dst), LinkIndex: link.Attrs().Index}
 	switch len(r.Gateways) {
 	case 0:
 		route.Scope = netlink.SCOPE_LINK
@@ -202,4 +206,21 @@ func running(a *netlink.LinkAttrs) bool {
 // ipNet is the prefix in netlink's terms, with the host bits kept.
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// PathMTU is what the namespace's kernel takes for the MTU of the path to an
+// address: that of the link, or a smaller one that an ICMP error told.
+func (n *Namespace) PathMTU(to netip.Addr) (int, error) {
+	routes, err := n.nl.RouteGet(to.AsSlice())
+	if err != nil {
+		return 0, fmt.Errorf("find route to %s in %s: %w", to, n.Name, err)
+	}
+	if mtu := routes[0].MTU; mtu != 0 {
+		return mtu, nil
+	}
+	link, err := n.nl.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return 0, fmt.Errorf("find link %d in %s: %w", routes[0].LinkIndex, n.Name, err)
+	}
+	return link.Attrs().MTU, nil
 }

@@ -63,6 +63,14 @@ func (n *Namespace) DisableOffloads(name string) error {
 	return nil
 }
 
+// soften turns the offloads of a router's port off, if it is to be so.
+func (n *Namespace) soften(port string, soft bool) error {
+	if !soft {
+		return nil
+	}
+	return n.DisableOffloads(port)
+}
+
 // offload tells a sending offload by its ethtool name.
 func offload(feature string) bool {
 	return strings.HasPrefix(feature, "tx-checksum-") ||

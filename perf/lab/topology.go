@@ -101,14 +101,14 @@ func (l *Lab) buildRouter() (err error) {
 	if l.Client, err = l.newNamespace("client"); err != nil {
 		return err
 	}
-	r, c, mtu := l.Router, l.Client, l.options.MTU
+	r, c := l.Router, l.Client
 	return steps(
 		func() error { return r.setSysctls(routerSysctls) },
-		func() error { return r.addBridge(routerBridge, mtu, l.options.Hub) },
+		func() error { return r.addBridge(routerBridge, l.options.MTU, l.options.Hub) },
 		func() error {
 			return r.AddAddrs(routerBridge, netip.PrefixFrom(RouterAddr4, 24), netip.PrefixFrom(RouterAddr6, 64))
 		},
-		func() error { return r.addVeth(ClientPort, c, Uplink, mtu) },
+		func() error { return r.addVeth(ClientPort, c, Uplink, l.options.ClientMTU) },
 		func() error {
 			return r.AddAddrs(ClientPort, netip.PrefixFrom(clientGateway4, 24), netip.PrefixFrom(clientGateway6, 64))
 		},
@@ -118,16 +118,8 @@ func (l *Lab) buildRouter() (err error) {
 		func() error { return r.linkUp(ClientPort) },
 		func() error { return c.linkUp(Uplink) },
 		l.connectClient,
-		func() error { return l.soften(ClientPort, l.options.SoftHop != SoftHopNone) },
+		func() error { return r.soften(ClientPort, l.options.SoftHop != SoftHopNone) },
 	)
-}
-
-// soften turns the offloads of the router's port off, if it is to be so.
-func (l *Lab) soften(port string, soft bool) error {
-	if !soft {
-		return nil
-	}
-	return l.Router.DisableOffloads(port)
 }
 
 // setDefaults sets the default routes of both families by way of Uplink.
@@ -146,11 +138,15 @@ func (l *Lab) addNode(i int) error {
 		return err
 	}
 	n := &Node{Namespace: ns, Index: i, Host: host, Addrs: nodeAddrs(i), Dir: filepath.Join(l.Dir, host)}
+	addUplink := l.addUplink
+	if l.isFar(n) {
+		n.Addrs, addUplink = farAddrs(i), l.addFarUplink
+	}
 	l.Nodes = append(l.Nodes, n)
 	return steps(
 		n.mountBPF,
 		func() error { return n.setSysctls(nodeSysctls) },
-		func() error { return l.addUplink(n) },
+		func() error { return addUplink(n) },
 		func() error { return l.addPodGateway(n) },
 		func() error {
 			if l.options.NoFirewall {
@@ -187,27 +183,33 @@ func (l *Lab) addUplink(n *Node) error {
 		func() error { return n.linkUp(Uplink) },
 		func() error { return l.Router.enslave(n.Host, routerBridge) },
 		func() error { return n.setDefaults(RouterAddr4, RouterAddr6) },
-		func() error { return l.soften(n.Host, l.options.SoftHop.covers(n.Index)) },
-		func() error {
-			if !l.options.Native {
-				return nil
-			}
-			return l.Router.attachPass(n.Host)
-		},
+		func() error { return l.preparePort(l.Router, n) },
 	)
 }
 
-// routePods makes the node's Pods reachable from the router and other nodes.
+// preparePort makes a router's port to the node what the options say.
+func (l *Lab) preparePort(router *Namespace, n *Node) error {
+	if err := router.soften(n.Host, l.options.SoftHop.covers(n.Index)); err != nil {
+		return err
+	}
+	if !l.options.Native {
+		return nil
+	}
+	return router.attachPass(n.Host)
+}
+
+// routePods makes the node's Pods reachable from the routers and other nodes. To
+// and from a far node, default routes by way of the routers do.
 func (l *Lab) routePods(n *Node) error {
 	for _, cidr := range n.PodCIDRs() {
-		via := []netip.Addr{n.Addr(cidr.Addr())}
-		if err := l.Router.SetRoute(Route{Dst: cidr, Gateways: via, Link: routerBridge}); err != nil {
+		if err := l.routeTo(cidr, n); err != nil {
 			return err
 		}
 		for _, other := range l.Nodes {
-			if other == n {
+			if other == n || l.isFar(n) || l.isFar(other) {
 				continue
 			}
+			via := []netip.Addr{n.Addr(cidr.Addr())}
 			if err := other.SetRoute(Route{Dst: cidr, Gateways: via, Link: Uplink}); err != nil {
 				return err
 			}
@@ -223,9 +225,21 @@ func (l *Lab) SetVIPRoute(vip netip.Addr, nodes ...*Node) error {
 	if len(nodes) == 0 {
 		return l.Router.DeleteRoute(dst)
 	}
+	return l.routeTo(dst, nodes...)
+}
+
+// routeTo makes the routers send what is for dst to the nodes.
+func (l *Lab) routeTo(dst netip.Prefix, nodes ...*Node) error {
 	var via []netip.Addr
 	for _, n := range nodes {
-		via = append(via, n.Addr(vip))
+		gateway := n.Addr(dst.Addr())
+		if l.isFar(n) {
+			if err := l.hop.SetRoute(Route{Dst: dst, Gateways: []netip.Addr{gateway}}); err != nil {
+				return err
+			}
+			gateway = hopAddr(dst.Addr())
+		}
+		via = append(via, gateway)
 	}
-	return l.Router.SetRoute(Route{Dst: dst, Gateways: via, Link: routerBridge})
+	return l.Router.SetRoute(Route{Dst: dst, Gateways: via})
 }

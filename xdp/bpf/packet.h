@@ -432,8 +432,10 @@ static __always_inline int frame_is_ours(void *data, void *data_end)
 	return (*(__u64 *)data & 0xffffffffffff) == own_mac;
 }
 
-/* frame_len counts what does not lie between data and data_end, too. */
-static __always_inline enum lb_reason parse(struct lb_pkt *pkt, void *data, void *data_end, __u32 frame_len)
+/* frame_len counts what does not lie between data and data_end, too; tags are
+ * those that lie beside the frame.
+ */
+static __always_inline enum lb_reason parse(struct lb_pkt *pkt, int tags, void *data, void *data_end, __u32 frame_len)
 {
 	struct ethhdr *eth = data;
 	__u32 l3 = sizeof(*eth);
@@ -443,7 +445,7 @@ static __always_inline enum lb_reason parse(struct lb_pkt *pkt, void *data, void
 	if ((void *)(eth + 1) > data_end)
 		return LB_R_NOT_IP;
 	eth_proto = eth->h_proto;
-	for (int i = 0; i < LB_TAGS_MAX; i++) {
+	for (int i = tags; i < LB_TAGS_MAX; i++) {
 		struct lb_vlan_tag *tag = data + l3;
 
 		if (eth_proto != bpf_htons(ETH_P_8021Q) && eth_proto != bpf_htons(ETH_P_8021AD))
@@ -473,14 +475,14 @@ LB_GLOBAL int parse_xdp(struct xdp_md *ctx, struct lb_pkt *pkt)
 		return LB_R_ERROR;
 	if (!frame_is_ours(data, data_end))
 		return LB_R_OTHER_MAC;
-	return parse(pkt, data, data_end, data_end - data);
+	return parse(pkt, 0, data, data_end, data_end - data);
 }
 
 LB_GLOBAL int parse_skb(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
 	if (!pkt)
 		return LB_R_ERROR;
-	return parse(pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+	return parse(pkt, !!skb->vlan_present, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 }
 
 #endif

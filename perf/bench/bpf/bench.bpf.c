@@ -159,7 +159,7 @@ int empty_out(struct __sk_buff *skb)
 /* Parsing and the services' lookup; for what is not a VIP, too. */
 static __always_inline int floor_lookup(struct lb_pkt *pkt, void *data, void *data_end, struct lb_service **service)
 {
-	if (parse(pkt, data, data_end, data_end - data) != LB_R_NONE)
+	if (parse(pkt, 0, data, data_end, data_end - data) != LB_R_NONE)
 		return -1;
 	return service_lookup(pkt, service) == LB_R_NONE ? 0 : -1;
 }
@@ -240,7 +240,7 @@ int floor_reply(struct __sk_buff *skb)
 	struct lb_backend_key key __attribute__((aligned(8))) = {};
 	struct lb_pkt pkt = {};
 
-	if (parse(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
+	if (parse(&pkt, 0, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
 		return LB_TCX_NEXT;
 	key.port = pkt.sport;
 	__builtin_memcpy(key.addr, pkt.src, sizeof(key.addr));

@@ -35,9 +35,10 @@ const (
 
 // Cluster is the agents and Pods of one lab, which ends them when it is closed.
 type Cluster struct {
-	Lab      *lab.Lab
-	Binary   string // fairlead
-	XDPMode  string // for --xdp-mode
+	Lab    *lab.Lab
+	Binary string // fairlead
+	// XDPMode is for --xdp-mode; ModeUserspace is for the other datapath.
+	XDPMode  string
 	Services []*Service
 	// Key and PreviousKey are the wire's; without a previous one there is one key.
 	Key, PreviousKey string
@@ -116,10 +117,7 @@ func (c *Cluster) startAgent(n *lab.Node) error {
 		return fmt.Errorf("open agent log: %w", err)
 	}
 	defer log.Close()
-	args := []string{"agent", "--config", ConfigFile(n)}
-	if c.XDPMode != "" {
-		args = append(args, "--xdp-mode", c.XDPMode)
-	}
+	args := append([]string{"agent", "--config", ConfigFile(n)}, modeArgs(c.XDPMode)...)
 	cmd := exec.Command(c.Binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	c.agents[n], err = n.Start(cmd)
@@ -164,6 +162,7 @@ func logTail(n *lab.Node) string {
 
 // Status is the part of `fairlead status -o json` that a lab reads.
 type Status struct {
+	Datapath string    `json:"datapath"`
 	XDPMode  string    `json:"xdpMode"`
 	Ready    *bool     `json:"ready"`
 	Tables   Tables    `json:"tables"`

@@ -66,8 +66,8 @@ func expectMode(t *testing.T, c *cluster.Cluster, mode string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.XDPMode != mode {
-			t.Errorf("XDP mode of %s: %q, want %q", n.Host, s.XDPMode, mode)
+		if s.Mode() != mode {
+			t.Errorf("mode of %s: %q, want %q", n.Host, s.Mode(), mode)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/fairlead/fairlead/perf/lab/cluster"
 )
 
-// startConfirmed is run, and waits until the nodes have confirmed each other as
-// neighbours: from then on native XDP sends packets on by itself and does not
+// startConfirmed is run, and waits until the nodes have confirmed the next hops to
+// each other, neighbours or routers: from then on native XDP sends packets on by itself and does not
 // leave them to TC.
 func startConfirmed(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
@@ -29,7 +29,7 @@ func startConfirmed(t *testing.T, c *cluster.Cluster) {
 			}
 			addr := c.NodeAddrs(other)[0]
 			if err := lab.Poll(t.Context(), 10*time.Second, func() bool { return reachable(n, addr) }); err != nil {
-				t.Fatalf("%s is no confirmed neighbour of %s: %v", addr, n.Host, err)
+				t.Fatalf("next hop of %s to %s is not confirmed: %v", n.Host, addr, err)
 			}
 		}
 	}
@@ -40,10 +40,26 @@ func reachable(n *lab.Node, addr netip.Addr) bool {
 	if addr.Is6() {
 		family = netlink.FAMILY_V6
 	}
+	routes, err := n.Netlink().RouteGet(addr.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return false
+	}
+	hop := routes[0].Gw
+	if hop == nil {
+		hop = addr.AsSlice()
+	}
 	neighbours, err := n.Netlink().NeighList(0, family)
 	return err == nil && slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
-		return n.IP.Equal(addr.AsSlice()) && n.State&netlink.NUD_REACHABLE != 0
+		return n.IP.Equal(hop) && n.State&netlink.NUD_REACHABLE != 0
 	})
+}
+
+// startOn is startConfirmed on a lab of its own.
+func startOn(t *testing.T, mode string, o lab.Options) *cluster.Cluster {
+	t.Helper()
+	c := cluster.New(newLab(t, mode, o), fairlead, mode)
+	startConfirmed(t, c)
+	return c
 }
 
 // sentByXDP is how many packets the node's XDP program itself sent on.

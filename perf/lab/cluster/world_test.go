@@ -17,8 +17,8 @@ import (
 	"github.com/fairlead/fairlead/perf/lab/traffic"
 )
 
-// modes are the datapath's; each is complete.
-var modes = []string{"native", "generic", "off"}
+// modes are the kernel datapath's, each of which is complete, and the userspace datapath.
+var modes = []string{"native", "generic", "off", cluster.ModeUserspace}
 
 const syncTimeout = 20 * time.Second
 
@@ -37,7 +37,7 @@ func vips(n byte) pair {
 // newLab has three nodes, each with two Pods.
 func newLab(t *testing.T, mode string, o lab.Options) *lab.Lab {
 	t.Helper()
-	o.Nodes, o.PodsPerNode, o.Native = 3, 2, mode == "native"
+	o.Nodes, o.PodsPerNode, o.Native = 3, 2, cluster.NeedsNative(mode)
 	return lab.ForTest(t, o)
 }
 
