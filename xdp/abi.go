@@ -216,6 +216,7 @@ var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",
 	bpfLbReasonLB_R_NO_FLOW:           "no_flow",
 	bpfLbReasonLB_R_MALFORMED:         "malformed",
+	bpfLbReasonLB_R_NO_AGENT:          "no_agent",
 	bpfLbReasonLB_R_HEADERS:           "headers",
 	bpfLbReasonLB_R_MARTIAN:           "martian",
 	bpfLbReasonLB_R_ICMP_ORPHAN:       "icmp_orphan",

@@ -121,12 +121,12 @@ func (s *programSet) attach(dev device) (Attachment, error) {
 			s.datapath.log.Warn("leave udp segmentation as it is", "interface", dev.name, "err", err)
 		}
 	}
-	if err := ensureTCX(pins, dev, hookOut, ebpf.AttachTCXEgress, programs.LbTcOut); err != nil {
+	if err := ensureTCX(pins, dev, hookOut, ebpf.AttachTCXEgress, programs[bpfProgLbTcOut]); err != nil {
 		return Attachment{}, err
 	}
 	keeps := dev.mode != Off && linkIsOn(pinOf(pins, dev.name, xdpHook(dev.mode)), dev.index)
 	if !keeps {
-		if err := ensureTCX(pins, dev, hookIn, ebpf.AttachTCXIngress, programs.LbTcIn); err != nil {
+		if err := ensureTCX(pins, dev, hookIn, ebpf.AttachTCXIngress, programs[bpfProgLbTcIn]); err != nil {
 			return Attachment{}, err
 		}
 		for _, m := range []Mode{Native, Generic} {
@@ -137,18 +137,18 @@ func (s *programSet) attach(dev device) (Attachment, error) {
 			}
 		}
 	}
-	first := programs.LbXdp
+	first := programs[bpfProgLbXdp]
 	if s.cfg.OpenSockets != nil {
-		if err := s.openSockets(dev, programs); err != nil {
+		if err := s.openSockets(dev, programs[bpfProgLbTcInject]); err != nil {
 			return Attachment{}, err
 		}
-		first = programs.LbXdpSocket
+		first = programs[bpfProgLbXdpSocket]
 	}
 	if dev.mode != Off {
 		if err := ensureXDP(pins, dev, first); err != nil {
 			return Attachment{}, err
 		}
-		if err := ensureTCX(pins, dev, hookIn, ebpf.AttachTCXIngress, programs.LbTcAfterXdp); err != nil {
+		if err := ensureTCX(pins, dev, hookIn, ebpf.AttachTCXIngress, programs[bpfProgLbTcAfterXdp]); err != nil {
 			return Attachment{}, err
 		}
 	}

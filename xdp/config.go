@@ -119,12 +119,14 @@ func (c *Config) sizeMaps(spec *ebpf.CollectionSpec) {
 		bpfMapServices:       uint32(2 * c.Services), // service ports and VIPs
 		bpfMapServiceRecords: uint32(c.Services),
 		bpfMapServiceStats:   uint32(c.Services),
-		bpfMapLookupTables:   uint32(c.TableBytes / lineSize),
-		bpfMapBackends:       uint32(c.Backends),
-		bpfMapLocalBackends:  uint32(c.Backends),
-		bpfMapEndpoints:      uint32(4 * c.Backends), // an address and port may serve several ports
-		bpfMapSourceRanges:   uint32(4 * c.Services),
-		bpfMapFlows:          c.flowBuckets(),
+
+		bpfMapLoopServiceStats: uint32(c.Services),
+		bpfMapLookupTables:     uint32(c.TableBytes / lineSize),
+		bpfMapBackends:         uint32(c.Backends),
+		bpfMapLocalBackends:    uint32(c.Backends),
+		bpfMapEndpoints:        uint32(4 * c.Backends), // an address and port may serve several ports
+		bpfMapSourceRanges:     uint32(4 * c.Services),
+		bpfMapFlows:            c.flowBuckets(),
 	} {
 		spec.Maps[name].MaxEntries = n
 	}

@@ -180,6 +180,11 @@ type bpfLbLine struct {
 	Slots      [30]uint16
 }
 
+type bpfLbLoopCounters struct {
+	_       structs.HostLayout
+	Packets [48]uint64
+}
+
 type bpfLbMeta struct {
 	_        structs.HostLayout
 	Magic    uint16
@@ -322,23 +327,24 @@ const (
 	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 28
 	bpfLbReasonLB_R_PORTS             bpfLbReason = 29
 	bpfLbReasonLB_R_RATE              bpfLbReason = 30
-	bpfLbReasonLB_R_ERROR             bpfLbReason = 31
-	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 32
-	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 33
-	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 34
-	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 35
-	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 36
-	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 37
-	bpfLbReasonLB_R_MINE              bpfLbReason = 38
-	bpfLbReasonLB_R_NEW               bpfLbReason = 39
-	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 40
-	bpfLbReasonLB_R_JUDGE             bpfLbReason = 41
-	bpfLbReasonLB_R_RELATED           bpfLbReason = 42
-	bpfLbReasonLB_R_ECHO              bpfLbReason = 43
-	bpfLbReasonLB_R_REFUSED           bpfLbReason = 44
-	bpfLbReasonLB_R_PACKET_TOO_BIG    bpfLbReason = 45
-	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 46
-	bpfLbReasonLB_R_MAX               bpfLbReason = 47
+	bpfLbReasonLB_R_NO_AGENT          bpfLbReason = 31
+	bpfLbReasonLB_R_ERROR             bpfLbReason = 32
+	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 33
+	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 34
+	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 35
+	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 36
+	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 37
+	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 38
+	bpfLbReasonLB_R_MINE              bpfLbReason = 39
+	bpfLbReasonLB_R_NEW               bpfLbReason = 40
+	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 41
+	bpfLbReasonLB_R_JUDGE             bpfLbReason = 42
+	bpfLbReasonLB_R_RELATED           bpfLbReason = 43
+	bpfLbReasonLB_R_ECHO              bpfLbReason = 44
+	bpfLbReasonLB_R_REFUSED           bpfLbReason = 45
+	bpfLbReasonLB_R_PACKET_TOO_BIG    bpfLbReason = 46
+	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 47
+	bpfLbReasonLB_R_MAX               bpfLbReason = 48
 )
 
 type bpfLbScratch struct {
@@ -444,6 +450,8 @@ const (
 	bpfMapIdentity             = "identity"
 	bpfMapLocalBackends        = "local_backends"
 	bpfMapLookupTables         = "lookup_tables"
+	bpfMapLoopCounters         = "loop_counters"
+	bpfMapLoopServiceStats     = "loop_service_stats"
 	bpfMapNodeIds              = "node_ids"
 	bpfMapNodes                = "nodes"
 	bpfMapScratch              = "scratch"
@@ -545,23 +553,25 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	AnswerTokens   *ebpf.MapSpec `ebpf:"answer_tokens"`
-	Backends       *ebpf.MapSpec `ebpf:"backends"`
-	Counters       *ebpf.MapSpec `ebpf:"counters"`
-	Endpoints      *ebpf.MapSpec `ebpf:"endpoints"`
-	Flows          *ebpf.MapSpec `ebpf:"flows"`
-	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
-	Identity       *ebpf.MapSpec `ebpf:"identity"`
-	LocalBackends  *ebpf.MapSpec `ebpf:"local_backends"`
-	LookupTables   *ebpf.MapSpec `ebpf:"lookup_tables"`
-	NodeIds        *ebpf.MapSpec `ebpf:"node_ids"`
-	Nodes          *ebpf.MapSpec `ebpf:"nodes"`
-	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
-	ServiceRecords *ebpf.MapSpec `ebpf:"service_records"`
-	ServiceStats   *ebpf.MapSpec `ebpf:"service_stats"`
-	Services       *ebpf.MapSpec `ebpf:"services"`
-	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
-	SourceRanges   *ebpf.MapSpec `ebpf:"source_ranges"`
+	AnswerTokens     *ebpf.MapSpec `ebpf:"answer_tokens"`
+	Backends         *ebpf.MapSpec `ebpf:"backends"`
+	Counters         *ebpf.MapSpec `ebpf:"counters"`
+	Endpoints        *ebpf.MapSpec `ebpf:"endpoints"`
+	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	Fragments        *ebpf.MapSpec `ebpf:"fragments"`
+	Identity         *ebpf.MapSpec `ebpf:"identity"`
+	LocalBackends    *ebpf.MapSpec `ebpf:"local_backends"`
+	LookupTables     *ebpf.MapSpec `ebpf:"lookup_tables"`
+	LoopCounters     *ebpf.MapSpec `ebpf:"loop_counters"`
+	LoopServiceStats *ebpf.MapSpec `ebpf:"loop_service_stats"`
+	NodeIds          *ebpf.MapSpec `ebpf:"node_ids"`
+	Nodes            *ebpf.MapSpec `ebpf:"nodes"`
+	Scratch          *ebpf.MapSpec `ebpf:"scratch"`
+	ServiceRecords   *ebpf.MapSpec `ebpf:"service_records"`
+	ServiceStats     *ebpf.MapSpec `ebpf:"service_stats"`
+	Services         *ebpf.MapSpec `ebpf:"services"`
+	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
+	SourceRanges     *ebpf.MapSpec `ebpf:"source_ranges"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -619,23 +629,25 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	AnswerTokens   *ebpf.Map `ebpf:"answer_tokens"`
-	Backends       *ebpf.Map `ebpf:"backends"`
-	Counters       *ebpf.Map `ebpf:"counters"`
-	Endpoints      *ebpf.Map `ebpf:"endpoints"`
-	Flows          *ebpf.Map `ebpf:"flows"`
-	Fragments      *ebpf.Map `ebpf:"fragments"`
-	Identity       *ebpf.Map `ebpf:"identity"`
-	LocalBackends  *ebpf.Map `ebpf:"local_backends"`
-	LookupTables   *ebpf.Map `ebpf:"lookup_tables"`
-	NodeIds        *ebpf.Map `ebpf:"node_ids"`
-	Nodes          *ebpf.Map `ebpf:"nodes"`
-	Scratch        *ebpf.Map `ebpf:"scratch"`
-	ServiceRecords *ebpf.Map `ebpf:"service_records"`
-	ServiceStats   *ebpf.Map `ebpf:"service_stats"`
-	Services       *ebpf.Map `ebpf:"services"`
-	Sockets        *ebpf.Map `ebpf:"sockets"`
-	SourceRanges   *ebpf.Map `ebpf:"source_ranges"`
+	AnswerTokens     *ebpf.Map `ebpf:"answer_tokens"`
+	Backends         *ebpf.Map `ebpf:"backends"`
+	Counters         *ebpf.Map `ebpf:"counters"`
+	Endpoints        *ebpf.Map `ebpf:"endpoints"`
+	Flows            *ebpf.Map `ebpf:"flows"`
+	Fragments        *ebpf.Map `ebpf:"fragments"`
+	Identity         *ebpf.Map `ebpf:"identity"`
+	LocalBackends    *ebpf.Map `ebpf:"local_backends"`
+	LookupTables     *ebpf.Map `ebpf:"lookup_tables"`
+	LoopCounters     *ebpf.Map `ebpf:"loop_counters"`
+	LoopServiceStats *ebpf.Map `ebpf:"loop_service_stats"`
+	NodeIds          *ebpf.Map `ebpf:"node_ids"`
+	Nodes            *ebpf.Map `ebpf:"nodes"`
+	Scratch          *ebpf.Map `ebpf:"scratch"`
+	ServiceRecords   *ebpf.Map `ebpf:"service_records"`
+	ServiceStats     *ebpf.Map `ebpf:"service_stats"`
+	Services         *ebpf.Map `ebpf:"services"`
+	Sockets          *ebpf.Map `ebpf:"sockets"`
+	SourceRanges     *ebpf.Map `ebpf:"source_ranges"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -649,6 +661,8 @@ func (m *bpfMaps) Close() error {
 		m.Identity,
 		m.LocalBackends,
 		m.LookupTables,
+		m.LoopCounters,
+		m.LoopServiceStats,
 		m.NodeIds,
 		m.Nodes,
 		m.Scratch,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -177,18 +178,25 @@ type programSet struct {
 	datapath *Datapath
 	cfg      Config
 	mtu      int
-	loaded   map[variant]*bpfPrograms
+	loaded   map[variant]map[string]*ebpf.Program
 	shared   *ebpf.Map // .bss, which XDP and TC share
 }
 
-func (s *programSet) load(v variant) (*bpfPrograms, error) {
+// load loads what an interface can need in this datapath.
+func (s *programSet) load(v variant) (map[string]*ebpf.Program, error) {
 	if p := s.loaded[v]; p != nil {
 		return p, nil
+	}
+	needed := []string{bpfProgLbXdp, bpfProgLbTcIn, bpfProgLbTcAfterXdp, bpfProgLbTcOut}
+	if s.cfg.OpenSockets != nil {
+		needed[0] = bpfProgLbXdpSocket
+		needed = append(needed, bpfProgLbTcInject)
 	}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read programs: %w", err)
 	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(needed, name) })
 	replace := map[string]*ebpf.Map{}
 	if s.shared != nil {
 		replace[bssName] = s.shared
@@ -199,21 +207,23 @@ func (s *programSet) load(v variant) (*bpfPrograms, error) {
 		return nil, err
 	}
 	defer coll.Close()
-	var p bpfPrograms
-	if err := coll.Assign(&p); err != nil {
-		return nil, fmt.Errorf("load programs: %w", err)
+	programs := map[string]*ebpf.Program{}
+	for _, name := range needed {
+		programs[name] = coll.DetachProgram(name)
 	}
 	if s.shared == nil {
 		s.shared = coll.DetachMap(bssName)
-		s.loaded = map[variant]*bpfPrograms{}
+		s.loaded = map[variant]map[string]*ebpf.Program{}
 	}
-	s.loaded[v] = &p
-	return &p, nil
+	s.loaded[v] = programs
+	return programs, nil
 }
 
 func (s *programSet) close() {
-	for _, p := range s.loaded {
-		p.Close()
+	for _, programs := range s.loaded {
+		for _, p := range programs {
+			p.Close()
+		}
 	}
 	if s.shared != nil {
 		s.shared.Close()

@@ -29,6 +29,9 @@ type Maps struct {
 	flows   []byte // flows
 	nodes   []byte // nodes
 
+	loopCounters []byte // loop_counters
+	loopStats    []byte // loop_service_stats
+
 	nodesMu      sync.Mutex    // next hops are written beside the dataplane
 	nodesChanged chan struct{} // a peer has no next hop yet
 }
@@ -45,6 +48,8 @@ func (m *Maps) mmap() error {
 		{bpfMapLookupTables, &m.lines, unix.PROT_READ | unix.PROT_WRITE},
 		{bpfMapFlows, &m.flows, unix.PROT_READ}, // only programs write flows
 		{bpfMapNodes, &m.nodes, unix.PROT_READ},
+		{bpfMapLoopCounters, &m.loopCounters, unix.PROT_READ | unix.PROT_WRITE},
+		{bpfMapLoopServiceStats, &m.loopStats, unix.PROT_READ | unix.PROT_WRITE},
 	} {
 		bm := m.byName[a.name]
 		mem, err := unix.Mmap(bm.FD(), 0, int(bm.MaxEntries()*bm.ValueSize()), a.prot, unix.MAP_SHARED)

@@ -57,9 +57,9 @@ func receiveQueues(name string) int {
 
 // openSockets lets the caller open the interface's sockets, before the program
 // that sends packets to them takes its place.
-func (s *programSet) openSockets(dev device, programs *bpfPrograms) error {
+func (s *programSet) openSockets(dev device, inject *ebpf.Program) error {
 	queues := receiveQueues(dev.name)
-	stack, err := s.ensureStack(dev, queues, programs.LbTcInject)
+	stack, err := s.ensureStack(dev, queues, inject)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,14 @@ func stackName(prefix string, dev device) string { return fmt.Sprintf("%s%d", pr
 func (s *programSet) ensureStack(dev device, queues int, inject *ebpf.Program) (int, error) {
 	h := s.datapath.netlink
 	near, far := stackName(stackNear, dev), stackName(stackFar, dev)
-	if _, err := h.LinkByName(near); errors.As(err, &netlink.LinkNotFoundError{}) {
+	old, err := h.LinkByName(near)
+	if err == nil && old.Attrs().NumTxQueues != queues {
+		if err := h.LinkDel(old); err != nil {
+			return 0, fmt.Errorf("delete veth %s of %d queues: %w", near, old.Attrs().NumTxQueues, err)
+		}
+		old = nil
+	}
+	if old == nil {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU, attrs.NumTxQueues, attrs.NumRxQueues = near, dev.mtu, queues, queues
 		veth := netlink.NewVeth(attrs)

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/fairlead/fairlead/lb"
+	"github.com/fairlead/fairlead/lb/forward"
 )
 
 // Counter is how many packets ended with a reason. Each packet is counted once on each
@@ -34,9 +35,26 @@ func (m *Maps) Counters() ([]Counter, error) {
 		for _, n := range perCPU {
 			c.Packets += n
 		}
+		for loop := range Loops {
+			c.Packets += atomic.LoadUint64(&m.Ledger(loop).Reasons[r])
+		}
 		counters = append(counters, c)
 	}
 	return counters, nil
+}
+
+// Loops is how many loops of the userspace datapath can count.
+const Loops = int(bpfLbLimitLB_QUEUES_MAX)
+
+// Ledger is where a loop of the userspace datapath counts: in pinned memory, so
+// that counters go on when the agent is restarted.
+func (m *Maps) Ledger(loop int) forward.Ledger {
+	row := m.loopCounters[loop*int(unsafe.Sizeof(bpfLbLoopCounters{})):]
+	services := int(m.byName[bpfMapLoopServiceStats].MaxEntries())
+	return forward.Ledger{
+		Reasons:  unsafe.Slice((*uint64)(unsafe.Pointer(&row[0])), reasons),
+		Services: unsafe.Slice((*forward.Stats)(unsafe.Pointer(&m.loopStats[0])), services),
+	}
 }
 
 // Stats are the packets from clients that this node handled for a service
@@ -55,6 +73,10 @@ func (d *Datapath) ServiceStats(ids []lb.ServiceID) (map[lb.ServiceID]Stats, err
 		for _, c := range perCPU {
 			s.Packets += c.Packets
 			s.Bytes += c.Bytes
+		}
+		if services := d.maps.Ledger(0).Services; int(id) < len(services) {
+			s.Packets += atomic.LoadUint64(&services[id].Packets)
+			s.Bytes += atomic.LoadUint64(&services[id].Bytes)
 		}
 		all[id] = s
 	}

@@ -38,6 +38,7 @@ var reasonMeanings = map[string]string{
 	"flows_busy":        "another CPU wrote its record at the same moment",
 	"ports":             "no free port to tell the Pod's connections of this client apart",
 	"rate":              "the answer is above the limit of answers per second",
+	"no_agent":          "the userspace datapath has no agent that runs it",
 	"error":             "a kernel helper failed",
 	// encap
 	"encap_home":  "its home is another node, which decides whose connection it is",

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/afxdp"
 	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/lb/forward"
@@ -33,8 +33,6 @@ type userspace struct {
 	cfg     xdp.Config
 	devices map[string]*userDevice // by interface
 	closing []*afxdp.Socket        // once their loops have ended
-	loops   []*userLoop            // that run now
-	ended   totals                 // of loops that ended
 	changed chan struct{}          // the loops have to begin anew
 }
 
@@ -134,6 +132,7 @@ func (d *userDevice) sockets() []*afxdp.Socket {
 	return append(append([]*afxdp.Socket{}, d.uplinkSockets...), d.stackSockets...)
 }
 
+// closeSockets closes those that no loop has any more.
 func (u *userspace) closeSockets() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -141,16 +140,15 @@ func (u *userspace) closeSockets() error {
 		u.closing = append(u.closing, d.sockets()...)
 		delete(u.devices, name)
 	}
-	return u.closeEnded()
+	defer func() { u.closing = nil }()
+	return closeAll(u.closing)
 }
 
-// closeEnded closes the sockets that no loop has any more.
-func (u *userspace) closeEnded() error {
+func closeAll(sockets []*afxdp.Socket) error {
 	var errs []error
-	for _, s := range u.closing {
+	for _, s := range sockets {
 		errs = append(errs, s.Close())
 	}
-	u.closing = nil
 	return errors.Join(errs...)
 }
 
@@ -166,9 +164,11 @@ func (u *userspace) settings() forward.Settings {
 		mtu, veth = min(mtu, d.MTU), veth || d.Veth
 	}
 	v4, v6 := forward.MSSClamps(mtu, u.cfg.Addrs)
+	var key [16]byte
+	rand.Read(key[:]) // never fails (crypto/rand)
 	return forward.Settings{
 		InternalIPs: append([]netip.Addr{}, u.cfg.Addrs...), GenevePort: u.cfg.GenevePort, Keys: u.cfg.Keys, MTU: mtu,
-		MSSClampV4: v4, MSSClampV6: v6, CompleteChecksums: veth,
+		MSSClampV4: v4, MSSClampV6: v6, CompleteChecksums: veth, FlowKey: key,
 	}
 }
 
@@ -184,30 +184,4 @@ func (u *userspace) Run(ctx context.Context) error {
 	stop()
 	<-served
 	return err
-}
-
-// Counters are those of the programs and of the loops together.
-func (u *userspace) Counters() ([]xdp.Counter, error) {
-	counters, err := u.Datapath.Counters()
-	if err != nil {
-		return nil, err
-	}
-	t := u.totals()
-	for i := range counters {
-		counters[i].Packets += t.reasons[i+1] // there is none for reason 0
-	}
-	return counters, nil
-}
-
-// ServiceStats are those of the programs and of the loops together.
-func (u *userspace) ServiceStats(ids []lb.ServiceID) (map[lb.ServiceID]xdp.Stats, error) {
-	all, err := u.Datapath.ServiceStats(ids)
-	if err != nil {
-		return nil, err
-	}
-	t := u.totals()
-	for id, s := range all {
-		all[id] = xdp.Stats{Packets: s.Packets + t.services[id].Packets, Bytes: s.Bytes + t.services[id].Bytes}
-	}
-	return all, nil
 }

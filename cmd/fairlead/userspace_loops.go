@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/afxdp"
 	"github.com/fairlead/fairlead/lb/forward"
 	"github.com/fairlead/fairlead/xdp"
@@ -84,45 +83,51 @@ func (f *userspaceFlags) openDevice(dev xdp.SocketDevice) (*userDevice, error) {
 
 // userLoop serves one queue of every interface.
 type userLoop struct {
-	loop      *afxdp.Loop
-	handler   *afxdp.Forwarding
-	forwarder *forward.Forwarder
-	owner     *xdp.Owner
+	loop    *afxdp.Loop
+	handler *afxdp.Forwarding
+	owner   *xdp.Owner
 }
 
-// serve runs loops for the devices as they are, and anew after each change.
+// serve runs loops for the devices as they are, and others after each change,
+// which are made while those before them still run: packets wait in the rings
+// for no longer than the change from one to the other takes.
 func (u *userspace) serve(ctx context.Context) {
+	stop := func() {}
 	for ctx.Err() == nil {
-		if err := u.start(); err != nil {
+		loops, ended, err := u.newLoops()
+		stop()
+		if err := errors.Join(err, closeAll(ended)); err != nil {
 			u.log.Error("start loops of the userspace datapath", "err", err)
 		}
-		u.runLoops(ctx)
+		stop = u.runLoops(ctx, loops)
+		select {
+		case <-ctx.Done():
+		case <-u.changed:
+		}
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.loops = nil
+	stop()
 }
 
-// start makes the loops. What was before has ended.
-func (u *userspace) start() error {
+// newLoops makes a loop for each queue number that an interface has. ended are
+// sockets that none of them uses, to be closed when those before them ended.
+func (u *userspace) newLoops() (loops []*userLoop, ended []*afxdp.Socket, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.ended = u.sum()
-	u.loops = nil
-	errs := []error{u.closeEnded()}
-	loops := 0
+	ended, u.closing = u.closing, nil
+	count := 0
 	for _, d := range u.devices {
-		loops = max(loops, d.Queues)
+		count = max(count, d.Queues)
 	}
-	for queue := range loops {
+	var errs []error
+	for queue := range count {
 		l, err := u.newLoop(queue)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("loop of queue %d: %w", queue, err))
 			continue
 		}
-		u.loops = append(u.loops, l)
+		loops = append(loops, l)
 	}
-	return errors.Join(errs...)
+	return loops, ended, errors.Join(errs...)
 }
 
 func (u *userspace) newLoop(queue int) (*userLoop, error) {
@@ -145,21 +150,21 @@ func (u *userspace) newLoop(queue int) (*userLoop, error) {
 		return nil, err
 	}
 	forwarder, err := forward.NewForwarderWith(u.settings(), u.memory, owner)
+	if err == nil {
+		err = forwarder.CountIn(u.Maps().Ledger(queue))
+	}
 	if err != nil {
 		return nil, errors.Join(err, owner.Close())
 	}
-	return &userLoop{
-		loop: loop, forwarder: forwarder, owner: owner,
-		handler: afxdp.NewForwarding(forwarder, u.Maps(), uplinks, xdp.NowTick),
-	}, nil
+	handler := afxdp.NewForwarding(forwarder, u.Maps(), uplinks, xdp.NowTick)
+	return &userLoop{loop: loop, handler: handler, owner: owner}, nil
 }
 
-// runLoops runs them until something changed.
-func (u *userspace) runLoops(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+// runLoops runs them until stop is called, which waits for their end.
+func (u *userspace) runLoops(ctx context.Context, loops []*userLoop) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var group errgroup.Group
-	for i, l := range u.loops {
+	for i, l := range loops {
 		group.Go(func() error {
 			if err := l.loop.Run(ctx, l.handler); err != nil {
 				u.log.Warn("loop of the userspace datapath ended", "queue", i, "err", err)
@@ -167,44 +172,10 @@ func (u *userspace) runLoops(ctx context.Context) {
 			return l.owner.Close()
 		})
 	}
-	select {
-	case <-ctx.Done():
-	case <-u.changed:
-	}
-	stop()
-	if err := group.Wait(); err != nil {
-		u.log.Warn("close flow program", "err", err)
-	}
-}
-
-// totals are counters of loops.
-type totals struct {
-	reasons  [forward.ReasonCount]uint64
-	services map[lb.ServiceID]forward.Stats
-}
-
-func (u *userspace) totals() totals {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.sum()
-}
-
-// sum adds what the loops counted to what those before them did.
-func (u *userspace) sum() totals {
-	t := totals{reasons: u.ended.reasons, services: map[lb.ServiceID]forward.Stats{}}
-	for id, s := range u.ended.services {
-		t.services[id] = s
-	}
-	for _, l := range u.loops {
-		for reason, n := range l.forwarder.Counters() {
-			t.reasons[reason] += n
-		}
-		for id := range lb.ServiceID(u.memory.Limits().Services) {
-			if s := l.forwarder.ServiceStats(id); s.Packets > 0 {
-				sum := t.services[id]
-				t.services[id] = forward.Stats{Packets: sum.Packets + s.Packets, Bytes: sum.Bytes + s.Bytes}
-			}
+	return func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			u.log.Warn("close flow program", "err", err)
 		}
 	}
-	return t
 }

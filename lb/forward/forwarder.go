@@ -8,6 +8,7 @@
 package forward
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/lb"
@@ -21,11 +22,16 @@ type Stats struct {
 	Packets, Bytes uint64
 }
 
-// stats is Stats while it is counted.
-type stats struct{ packets, bytes atomic.Uint64 }
+// Ledger is where a Forwarder counts. It may be memory that outlives it.
+type Ledger struct {
+	Reasons  []uint64 // by Reason; of one Forwarder alone
+	Services []Stats  // by ServiceID; Forwarders may share them
+}
 
-// add is cheaper than an atomic addition, for nobody else writes.
-func add(counter *atomic.Uint64, n uint64) { counter.Store(counter.Load() + n) }
+// NewLedger makes one in fresh memory.
+func NewLedger(services int) Ledger {
+	return Ledger{Reasons: make([]uint64, ReasonCount), Services: make([]Stats, services)}
+}
 
 // Forwarder forwards the packets of one node. One goroutine at a time; its
 // Tables may be written meanwhile, and several Forwarders may share them.
@@ -44,9 +50,8 @@ type Forwarder struct {
 	tokens     tokens
 	d          decision // about the last packet
 	query      Query
-	counters   [ReasonCount]atomic.Uint64
-	stats      []stats // by ServiceID
-	complete   bool    // partial checksums
+	ledger     Ledger
+	complete   bool // partial checksums
 }
 
 // NewForwarder makes a Forwarder that reads tables and has an empty flow table.
@@ -64,7 +69,7 @@ func NewForwarderWith(s Settings, tables *Tables, owner Owner) (*Forwarder, erro
 		tables: tables, other: owner, fragments: flow.NewFragments(s.FlowKey),
 		self: selfOf(s.InternalIPs), genevePort: s.GenevePort, mac: s.MAC, mtu: s.MTU,
 		mssClampV4: s.MSSClampV4, mssClampV6: s.MSSClampV6,
-		stats: make([]stats, tables.limits.Services), complete: s.CompleteChecksums,
+		ledger: NewLedger(tables.limits.Services), complete: s.CompleteChecksums,
 	}
 	if owner == nil {
 		flows, err := flow.New(s.FlowBuckets, s.FlowKey, localBackends{tables})
@@ -77,6 +82,17 @@ func NewForwarderWith(s Settings, tables *Tables, owner Owner) (*Forwarder, erro
 		f.keys = append(f.keys, packet.KeyOf(key))
 	}
 	return f, nil
+}
+
+// CountIn makes the Forwarder count in the given memory from now on. Before the
+// first packet; the ledger has to have room for all reasons and services.
+func (f *Forwarder) CountIn(l Ledger) error {
+	if len(l.Reasons) < int(ReasonCount) || len(l.Services) < f.tables.limits.Services {
+		return fmt.Errorf("ledger with %d reasons and %d services: want %d and %d",
+			len(l.Reasons), len(l.Services), ReasonCount, f.tables.limits.Services)
+	}
+	f.ledger = l
+	return nil
 }
 
 // localBackends is what the flow table may ask of the tables. It is asked only
@@ -96,17 +112,18 @@ func (f *Forwarder) Flows() *flow.Table { return f.flows }
 func (f *Forwarder) Counters() []uint64 {
 	counters := make([]uint64, ReasonCount)
 	for i := range counters {
-		counters[i] = f.counters[i].Load()
+		counters[i] = atomic.LoadUint64(&f.ledger.Reasons[i])
 	}
 	return counters
 }
 
 // ServiceStats are the packets of a service. Any goroutine may ask.
 func (f *Forwarder) ServiceStats(id lb.ServiceID) Stats {
-	if int(id) >= len(f.stats) {
+	if int(id) >= len(f.ledger.Services) {
 		return Stats{}
 	}
-	return Stats{f.stats[id].packets.Load(), f.stats[id].bytes.Load()}
+	s := &f.ledger.Services[id]
+	return Stats{atomic.LoadUint64(&s.Packets), atomic.LoadUint64(&s.Bytes)}
 }
 
 // Node is where the last packet goes, if its verdict was encap or steer.
@@ -169,10 +186,12 @@ func (f *Forwarder) Egress(frame []byte, forwarded bool, now uint32, out []byte)
 
 // count is the one place that counts, called once for each packet.
 func (f *Forwarder) count(d *decision, reason Reason) {
-	add(&f.counters[reason], 1)
+	// Nobody else writes it, so that this need not be an atomic addition.
+	packets := &f.ledger.Reasons[reason]
+	atomic.StoreUint64(packets, *packets+1)
 	if d.svc != nil {
-		s := &f.stats[d.service]
-		add(&s.packets, 1)
-		add(&s.bytes, uint64(d.pkt.Len()))
+		s := &f.ledger.Services[d.service]
+		atomic.AddUint64(&s.Packets, 1)
+		atomic.AddUint64(&s.Bytes, uint64(d.pkt.Len()))
 	}
 }

@@ -68,6 +68,7 @@ const (
 	FlowsBusy // of the C programs alone
 	Ports
 	Rate
+	NoAgent // of the C programs alone
 	Error
 
 	EncapHome // encap
@@ -100,7 +101,7 @@ var reasonNames = [ReasonCount]string{
 	"malformed", "headers", "fragment", "martian", "proto", "icmp", "icmp_orphan", "tunnel_error",
 	"unknown_port", "source_range", "no_local_backends", "stale_table", "ttl", "too_big", "no_node",
 	"bad_option", "bad_mac", "congested", "unknown_service", "not_local",
-	"flows_full", "flows_busy", "ports", "rate", "error",
+	"flows_full", "flows_busy", "ports", "rate", "no_agent", "error",
 	"encap_home", "encap_past", "encap_owner",
 	"steer_past", "steer_home", "steer_owner",
 	"mine", "new", "affinity", "judge", "related",

@@ -33,7 +33,7 @@ func TestVectors(t *testing.T) {
 
 // Every reason has a vector, but those that no packet can bring about here.
 func TestVectorsCoverReasons(t *testing.T) {
-	seen := map[forward.Reason]bool{forward.None: true, forward.FlowsBusy: true, forward.Error: true}
+	seen := map[forward.Reason]bool{forward.None: true, forward.FlowsBusy: true, forward.NoAgent: true, forward.Error: true}
 	names := map[string]bool{}
 	for _, v := range forwardtest.All() {
 		if names[v.Name] {
@@ -106,7 +106,7 @@ func TestRandomCoversReasons(t *testing.T) {
 		t.Logf("%s: %d", r, seen[r])
 		switch r {
 		case forward.None, forward.Proto, forward.Ports, forward.Rate, forward.StaleTable, forward.FlowsFull, forward.FlowsBusy,
-			forward.ForeignTunnel, forward.Error: // rare, or for vectors only
+			forward.ForeignTunnel, forward.NoAgent, forward.Error: // rare, or for vectors only
 		default:
 			if seen[r] == 0 {
 				t.Errorf("no story has the reason %s", r)

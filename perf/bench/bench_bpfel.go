@@ -118,6 +118,11 @@ type benchLbLine struct {
 	Slots      [30]uint16
 }
 
+type benchLbLoopCounters struct {
+	_       structs.HostLayout
+	Packets [48]uint64
+}
+
 type benchLbNode struct {
 	_         structs.HostLayout
 	Addr      [16]uint8
@@ -201,6 +206,8 @@ const (
 	benchMapInTails              = "in_tails"
 	benchMapLocalBackends        = "local_backends"
 	benchMapLookupTables         = "lookup_tables"
+	benchMapLoopCounters         = "loop_counters"
+	benchMapLoopServiceStats     = "loop_service_stats"
 	benchMapNodeIds              = "node_ids"
 	benchMapNodes                = "nodes"
 	benchMapOutTails             = "out_tails"
@@ -319,28 +326,30 @@ type benchProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchMapSpecs struct {
-	AnswerTokens   *ebpf.MapSpec `ebpf:"answer_tokens"`
-	Backends       *ebpf.MapSpec `ebpf:"backends"`
-	BenchFlows     *ebpf.MapSpec `ebpf:"bench_flows"`
-	Counters       *ebpf.MapSpec `ebpf:"counters"`
-	Endpoints      *ebpf.MapSpec `ebpf:"endpoints"`
-	Flows          *ebpf.MapSpec `ebpf:"flows"`
-	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
-	Identity       *ebpf.MapSpec `ebpf:"identity"`
-	InTails        *ebpf.MapSpec `ebpf:"in_tails"`
-	LocalBackends  *ebpf.MapSpec `ebpf:"local_backends"`
-	LookupTables   *ebpf.MapSpec `ebpf:"lookup_tables"`
-	NodeIds        *ebpf.MapSpec `ebpf:"node_ids"`
-	Nodes          *ebpf.MapSpec `ebpf:"nodes"`
-	OutTails       *ebpf.MapSpec `ebpf:"out_tails"`
-	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
-	ServiceRecords *ebpf.MapSpec `ebpf:"service_records"`
-	ServiceStats   *ebpf.MapSpec `ebpf:"service_stats"`
-	Services       *ebpf.MapSpec `ebpf:"services"`
-	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
-	SourceRanges   *ebpf.MapSpec `ebpf:"source_ranges"`
-	Templates      *ebpf.MapSpec `ebpf:"templates"`
-	XdpTails       *ebpf.MapSpec `ebpf:"xdp_tails"`
+	AnswerTokens     *ebpf.MapSpec `ebpf:"answer_tokens"`
+	Backends         *ebpf.MapSpec `ebpf:"backends"`
+	BenchFlows       *ebpf.MapSpec `ebpf:"bench_flows"`
+	Counters         *ebpf.MapSpec `ebpf:"counters"`
+	Endpoints        *ebpf.MapSpec `ebpf:"endpoints"`
+	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	Fragments        *ebpf.MapSpec `ebpf:"fragments"`
+	Identity         *ebpf.MapSpec `ebpf:"identity"`
+	InTails          *ebpf.MapSpec `ebpf:"in_tails"`
+	LocalBackends    *ebpf.MapSpec `ebpf:"local_backends"`
+	LookupTables     *ebpf.MapSpec `ebpf:"lookup_tables"`
+	LoopCounters     *ebpf.MapSpec `ebpf:"loop_counters"`
+	LoopServiceStats *ebpf.MapSpec `ebpf:"loop_service_stats"`
+	NodeIds          *ebpf.MapSpec `ebpf:"node_ids"`
+	Nodes            *ebpf.MapSpec `ebpf:"nodes"`
+	OutTails         *ebpf.MapSpec `ebpf:"out_tails"`
+	Scratch          *ebpf.MapSpec `ebpf:"scratch"`
+	ServiceRecords   *ebpf.MapSpec `ebpf:"service_records"`
+	ServiceStats     *ebpf.MapSpec `ebpf:"service_stats"`
+	Services         *ebpf.MapSpec `ebpf:"services"`
+	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
+	SourceRanges     *ebpf.MapSpec `ebpf:"source_ranges"`
+	Templates        *ebpf.MapSpec `ebpf:"templates"`
+	XdpTails         *ebpf.MapSpec `ebpf:"xdp_tails"`
 }
 
 // benchVariableSpecs contains global variables before they are loaded into the kernel.
@@ -404,28 +413,30 @@ func (o *benchObjects) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchMaps struct {
-	AnswerTokens   *ebpf.Map `ebpf:"answer_tokens"`
-	Backends       *ebpf.Map `ebpf:"backends"`
-	BenchFlows     *ebpf.Map `ebpf:"bench_flows"`
-	Counters       *ebpf.Map `ebpf:"counters"`
-	Endpoints      *ebpf.Map `ebpf:"endpoints"`
-	Flows          *ebpf.Map `ebpf:"flows"`
-	Fragments      *ebpf.Map `ebpf:"fragments"`
-	Identity       *ebpf.Map `ebpf:"identity"`
-	InTails        *ebpf.Map `ebpf:"in_tails"`
-	LocalBackends  *ebpf.Map `ebpf:"local_backends"`
-	LookupTables   *ebpf.Map `ebpf:"lookup_tables"`
-	NodeIds        *ebpf.Map `ebpf:"node_ids"`
-	Nodes          *ebpf.Map `ebpf:"nodes"`
-	OutTails       *ebpf.Map `ebpf:"out_tails"`
-	Scratch        *ebpf.Map `ebpf:"scratch"`
-	ServiceRecords *ebpf.Map `ebpf:"service_records"`
-	ServiceStats   *ebpf.Map `ebpf:"service_stats"`
-	Services       *ebpf.Map `ebpf:"services"`
-	Sockets        *ebpf.Map `ebpf:"sockets"`
-	SourceRanges   *ebpf.Map `ebpf:"source_ranges"`
-	Templates      *ebpf.Map `ebpf:"templates"`
-	XdpTails       *ebpf.Map `ebpf:"xdp_tails"`
+	AnswerTokens     *ebpf.Map `ebpf:"answer_tokens"`
+	Backends         *ebpf.Map `ebpf:"backends"`
+	BenchFlows       *ebpf.Map `ebpf:"bench_flows"`
+	Counters         *ebpf.Map `ebpf:"counters"`
+	Endpoints        *ebpf.Map `ebpf:"endpoints"`
+	Flows            *ebpf.Map `ebpf:"flows"`
+	Fragments        *ebpf.Map `ebpf:"fragments"`
+	Identity         *ebpf.Map `ebpf:"identity"`
+	InTails          *ebpf.Map `ebpf:"in_tails"`
+	LocalBackends    *ebpf.Map `ebpf:"local_backends"`
+	LookupTables     *ebpf.Map `ebpf:"lookup_tables"`
+	LoopCounters     *ebpf.Map `ebpf:"loop_counters"`
+	LoopServiceStats *ebpf.Map `ebpf:"loop_service_stats"`
+	NodeIds          *ebpf.Map `ebpf:"node_ids"`
+	Nodes            *ebpf.Map `ebpf:"nodes"`
+	OutTails         *ebpf.Map `ebpf:"out_tails"`
+	Scratch          *ebpf.Map `ebpf:"scratch"`
+	ServiceRecords   *ebpf.Map `ebpf:"service_records"`
+	ServiceStats     *ebpf.Map `ebpf:"service_stats"`
+	Services         *ebpf.Map `ebpf:"services"`
+	Sockets          *ebpf.Map `ebpf:"sockets"`
+	SourceRanges     *ebpf.Map `ebpf:"source_ranges"`
+	Templates        *ebpf.Map `ebpf:"templates"`
+	XdpTails         *ebpf.Map `ebpf:"xdp_tails"`
 }
 
 func (m *benchMaps) Close() error {
@@ -441,6 +452,8 @@ func (m *benchMaps) Close() error {
 		m.InTails,
 		m.LocalBackends,
 		m.LookupTables,
+		m.LoopCounters,
+		m.LoopServiceStats,
 		m.NodeIds,
 		m.Nodes,
 		m.OutTails,

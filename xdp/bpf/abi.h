@@ -116,6 +116,7 @@ enum lb_reason {
 	LB_R_FLOWS_BUSY,   /* lost the race for a record */
 	LB_R_PORTS,	   /* no free substitute client port */
 	LB_R_RATE,	   /* an answer above the rate limit */
+	LB_R_NO_AGENT,	   /* nobody runs the userspace datapath */
 	LB_R_ERROR,	   /* a helper failed */
 	/* encap */
 	LB_R_ENCAP_HOME,
@@ -377,6 +378,11 @@ struct lb_identity {
 	__u64 flow_key[2]; /* SipHash key of the flow table */
 	__u32 records;	   /* LB_VERSION_RECORDS of the writer */
 	__u32 pad;
+};
+
+/* What a loop of the userspace datapath counted, by enum lb_reason. */
+struct lb_loop_counters {
+	__u64 packets[LB_R_MAX];
 };
 
 struct lb_bucket {

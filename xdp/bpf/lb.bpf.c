@@ -49,7 +49,7 @@ int lb_xdp_socket(struct xdp_md *ctx)
 	}
 	if (bpf_map_lookup_elem(&sockets, &queue))
 		return bpf_redirect_map(&sockets, queue, XDP_DROP);
-	return xdp_drop(&pkt, LB_R_ERROR);
+	return xdp_drop(&pkt, LB_R_NO_AGENT);
 }
 
 /* What the userspace datapath hands to the stack, on the far end of a veth: it

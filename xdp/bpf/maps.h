@@ -140,6 +140,23 @@ struct {
 	__type(value, struct lb_service_stats);
 } service_stats SEC(".maps");
 
+/* What userspace counts, one row a loop. Programs leave both alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LB_QUEUES_MAX);
+	__type(key, __u32);
+	__type(value, struct lb_loop_counters);
+} loop_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lb_service_stats);
+} loop_service_stats SEC(".maps");
+
 /* Tokens for answers that we make up: RST, unreachable. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

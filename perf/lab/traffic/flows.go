@@ -36,7 +36,7 @@ const (
 const (
 	paceInterval    = 50 * time.Millisecond
 	chunk           = 300_000
-	exchangeTimeout = 10 * time.Second
+	exchangeTimeout = 30 * time.Second
 )
 
 // Flow is one long-lived TCP connection.
