@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/flow"
+	"github.com/fairlead/fairlead/lb/forward"
 	"github.com/fairlead/fairlead/lb/packet"
 )
 
@@ -93,4 +95,17 @@ func (d *Datapath) NextHop(id lb.NodeID) (NextHop, error) {
 	}
 	hop.Interface = link.Attrs().Name
 	return hop, nil
+}
+
+// PathMTU is what the programs learned about the way to a node, even if its
+// time is over.
+func (d *Datapath) PathMTU(id lb.NodeID) forward.PathMTU { return d.maps.pathMTU(id) }
+
+func (m *Maps) pathMTU(id lb.NodeID) forward.PathMTU {
+	const size = int(unsafe.Sizeof(bpfLbNode{}))
+	if int(id) >= len(m.nodes)/size {
+		return forward.PathMTU{}
+	}
+	n := (*bpfLbNode)(unsafe.Pointer(&m.nodes[int(id)*size]))
+	return forward.PathMTU{MTU: int(n.Mtu), Until: n.MtuUntil}
 }

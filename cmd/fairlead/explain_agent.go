@@ -26,7 +26,12 @@ type explainable interface {
 	FlowTable() (key [16]byte, buckets int)
 	FlowBucket(client netip.Addr, port uint16) (index int, records [flow.Ways]flow.Record)
 	NextHop(lb.NodeID) (xdp.NextHop, error)
+	PathMTU(lb.NodeID) forward.PathMTU
 }
+
+// PathMTU is what the loops learned: errors about tunnels come to them, and
+// what they encapsulate does not go by the programs' own.
+func (u *userspace) PathMTU(id lb.NodeID) forward.PathMTU { return u.memory.PathMTU(id) }
 
 // notKnown is an answer about something that this agent does not have.
 type notKnown struct{ error }
@@ -69,7 +74,9 @@ func (a *agent) explain(q asked) (explainReport, error) {
 	if !tables.VIPs[q.vip.Addr()] {
 		return explainReport{}, notKnown{noVIP(q, settings.Node, tables)}
 	}
-	explainer, err := forward.NewExplainer(a.forwardSettings(settings), maps.Limits(), tables, q.vip.Addr(), a.datapath.FlowBucket)
+	explainer, err := forward.NewExplainer(a.forwardSettings(settings), maps.Limits(), tables, q.vip.Addr(), forward.Sources{
+		Flows: a.datapath.FlowBucket, Paths: a.datapath.PathMTU,
+	})
 	if err != nil {
 		return explainReport{}, fmt.Errorf("copy tables: %w", err)
 	}

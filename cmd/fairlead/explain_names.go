@@ -161,6 +161,10 @@ func (x *explainContext) way(p *packetExplain, e forward.Explanation) error {
 		Node: x.node(e.Node), Source: e.Tunnel.Src, Dest: e.Tunnel.Dst,
 		Overhead: e.Tunnel.Overhead, MTU: e.MTU, Largest: e.MTU - e.Tunnel.Overhead,
 	}
+	if e.Learned.MTU != 0 {
+		left := x.left(e.Learned.Until)
+		p.Tunnel.LearnedSeconds = &left
+	}
 	hop, err := x.datapath.NextHop(e.Node)
 	if err != nil {
 		return fmt.Errorf("find the next hop: %w", err)

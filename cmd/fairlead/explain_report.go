@@ -87,7 +87,10 @@ type tunnelExplain struct {
 	Source   netip.AddrPort `json:"source"`
 	Dest     netip.AddrPort `json:"destination"`
 	Overhead int            `json:"overhead"`
-	MTU      int            `json:"mtu"`
+	MTU      int            `json:"mtu"` // of the way
+	// LearnedSeconds are left of an MTU that routers told of, after which the
+	// uplink's counts again; null: it is the uplink's.
+	LearnedSeconds *int64 `json:"learnedSeconds"`
 	// Largest is the longest packet of the client that fits.
 	Largest int `json:"largestPacket"`
 }

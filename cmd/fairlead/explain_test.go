@@ -37,6 +37,10 @@ func (f *fake) FlowBucket(netip.Addr, uint16) (index int, records [flow.Ways]flo
 
 func (f *fake) NextHop(lb.NodeID) (xdp.NextHop, error) { return f.hop, nil }
 
+func (f *fake) PathMTU(id lb.NodeID) forward.PathMTU {
+	return f.maps.Maps.(*forward.Tables).PathMTU(id)
+}
+
 // carry lets the fake have what forwards packets over its tables.
 func (f *fake) carry(t *testing.T) {
 	t.Helper()
@@ -196,6 +200,29 @@ func TestExplainRemote(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a router said of the way to a node.
+func TestExplainPathMTU(t *testing.T) {
+	a := explaining(t, explainRemote)
+	sent := packettest.UDP("10.1.0.11:49152", "10.1.0.12:6180", "")
+	a.packet(t, packettest.ICMPError("10.1.0.1", sent, packet.ICMPUnreachable, packet.ICMPCodeTooBig, 8).WithMTU(1400), forward.TunnelError)
+	text := explainedStep(a.explain(t, "tcp", explainedClient, explainedVIP), "encapsulation")
+	before, rest, _ := strings.Cut(text, " valid for another ")
+	left, rest, _ := strings.Cut(rest, ", ")
+	if !strings.HasSuffix(before, "so of the path MTU of 1400, learned from a router and") || rest != "a packet may have 1332" {
+		t.Errorf("%q", text)
+	}
+	if d, err := time.ParseDuration(left); err != nil || d > 10*time.Minute || d < 9*time.Minute {
+		t.Errorf("%q: valid for %s, %v, want nearly 10 minutes", text, d, err)
+	}
+	var report explainReport
+	if err := json.Unmarshal([]byte(a.explain(t, "-o", "json", "tcp", explainedClient, explainedVIP)), &report); err != nil {
+		t.Fatal(err)
+	}
+	if tunnel := report.Packets[0].Tunnel; tunnel.MTU != 1400 || tunnel.Largest != 1332 || tunnel.LearnedSeconds == nil {
+		t.Errorf("%+v", tunnel)
 	}
 }
 

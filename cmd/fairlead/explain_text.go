@@ -228,8 +228,12 @@ func (p packetExplain) remembered() string {
 }
 
 func (t *tunnelExplain) String() string {
-	return fmt.Sprintf("Geneve from %s to %s (%s): %d bytes more, so of the MTU of %d a packet may have %d",
-		t.Source, t.Dest, t.Node, t.Overhead, t.MTU, t.Largest)
+	mtu := fmt.Sprintf("the MTU of %d", t.MTU)
+	if t.LearnedSeconds != nil {
+		mtu = fmt.Sprintf("the path MTU of %d, learned from a router and valid for another %s,", t.MTU, secondsText(*t.LearnedSeconds))
+	}
+	return fmt.Sprintf("Geneve from %s to %s (%s): %d bytes more, so of %s a packet may have %d",
+		t.Source, t.Dest, t.Node, t.Overhead, mtu, t.Largest)
 }
 
 func (h *hopExplain) String() string {

@@ -40,7 +40,7 @@ func parseReplay(env *env, args []string) (replayOptions, error) {
 	flags.StringVar(&o.node, "node", "", "replay what this `NODE` of the configuration would do; default: the file's own")
 	flags.StringVar(&o.write, "write", "", "write the packets that would be sent to a pcap `FILE`")
 	flags.IntVar(&o.mtu, "mtu", defaultMTU, "the uplink's MTU in `BYTES`")
-	flags.Func("direction", "`WAY` of all packets: in, from the network, out, to it, or auto (default auto): out if the source is a Pod of the node or the node itself and the destination no VIP", func(s string) error {
+	flags.Func("direction", "`WAY` of all packets: in, from the network, out, to it, or auto (default auto): out if the source is the --mac or, without it, a VIP, a Pod of the node or the node itself and the destination no VIP", func(s string) error {
 		switch d := direction(s); d {
 		case directionAuto, directionIn, directionOut:
 			o.direction = d
@@ -48,7 +48,7 @@ func parseReplay(env *env, args []string) (replayOptions, error) {
 		}
 		return errors.New("want in, out or auto")
 	})
-	flags.Func("mac", "the uplink's `ADDRESS`: frames for another one are not for the node; default: all are", func(s string) error {
+	flags.Func("mac", "the uplink's `ADDRESS`: frames from it leave, and frames for another one are not for the node; default: all are", func(s string) error {
 		mac, err := net.ParseMAC(s)
 		if err != nil || len(mac) != len(o.mac) {
 			return errors.New("want an Ethernet address")
@@ -147,7 +147,7 @@ func (r *replay) packet(number int) error {
 			failed = r.sent.write(p.time, frame)
 		}
 	})
-	r.totals.count(reason, line.ipLength)
+	r.totals.count(line, reason)
 	return errors.Join(failed, r.list.line(line))
 }
 

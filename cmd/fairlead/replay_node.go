@@ -21,11 +21,13 @@ import (
 type replayNode struct {
 	forwarder  *forward.Forwarder
 	direction  direction
+	mac        [6]byte // zero: not known
 	self       []netip.Addr
 	genevePort uint16
 	names      replayNames
 	ids        map[lb.ServiceKey]lb.ServiceID
 	backends   map[lb.BackendID]dataplane.BackendEntry
+	left       *flow.Fragments // of replies, as they left
 	clock      replayClock
 	out, reply []byte // buffers
 }
@@ -72,8 +74,8 @@ func newReplayNode(snapshot *desired.Snapshot, o replayOptions) (*replayNode, er
 		return nil, err
 	}
 	n := &replayNode{
-		forwarder: forwarder, direction: o.direction, self: s.Addrs, genevePort: s.GenevePort, names: namesOf(&as, table),
-		ids: map[lb.ServiceKey]lb.ServiceID{}, backends: state.Backends,
+		forwarder: forwarder, direction: o.direction, mac: o.mac, self: s.Addrs, genevePort: s.GenevePort, names: namesOf(&as, table),
+		ids: map[lb.ServiceKey]lb.ServiceID{}, backends: state.Backends, left: flow.NewFragments([16]byte{}),
 	}
 	for id, service := range state.Services {
 		n.ids[service.Key] = id
@@ -92,8 +94,9 @@ func nodeNamed(s *desired.Snapshot, name string) (lb.Node, error) {
 	return lb.Node{}, fmt.Errorf("--node %q: not among the nodes %q", name, names)
 }
 
-// forward decides about a frame and fills in the rest of its line. Every frame
-// that it becomes is given to send, which must not keep it.
+// forward decides about a frame and fills in the rest of its line; the reason
+// is None of what the node itself made. Every frame that it becomes is given to
+// send, which must not keep it.
 func (n *replayNode) forward(frame []byte, tick uint32, line *replayLine, send func([]byte)) forward.Reason {
 	var outer packet.Packet
 	isIP := outer.Parse(frame)
@@ -101,11 +104,14 @@ func (n *replayNode) forward(frame []byte, tick uint32, line *replayLine, send f
 		n.describe(line, &outer)
 	}
 	line.Direction = directionIn
-	if n.leaves(&outer, isIP) || isIP && n.leftAlready(&outer, tick) {
+	if n.leaves(frame, &outer, isIP) {
 		line.Direction = directionOut
 	}
 	leaving := frame
-	if isIP {
+	if isIP && line.Direction == directionOut && n.direction == directionAuto {
+		if line.Made = n.made(&outer, tick); line.Made {
+			return forward.None
+		}
 		leaving = outer.Frame
 	}
 	var reason forward.Reason
@@ -125,52 +131,6 @@ func (n *replayNode) forward(frame []byte, tick uint32, line *replayLine, send f
 		}
 	}
 	return reason
-}
-
-// leftAlready turns a reply as it was sent, from the VIP, back into what the Pod
-// said: a capture of the uplink has no other, and connections have to hear it.
-func (n *replayNode) leftAlready(p *packet.Packet, tick uint32) bool {
-	if n.direction != directionAuto || !p.HasPorts() {
-		return false
-	}
-	service := lb.ServiceKey{VIP: addrOf(p.Src), Port: p.SrcPort, Proto: lb.Proto(p.Proto)}
-	id, ok := n.ids[service]
-	if !ok {
-		return false
-	}
-	key := flow.Key{Client: p.Dst, Port: p.DstPort, Proto: p.Proto, Service: id, ServiceTag: service.Tag()}
-	r := n.forwarder.Flows().Find(&key, tick)
-	if r == nil || r.Kind != flow.Own {
-		return false
-	}
-	n.reply = append(n.reply[:0], p.Frame...)
-	p.Rebase(n.reply, 0)
-	pod := n.backends[r.Backend].Addr
-	p.SetSrc(packet.AddrOf(pod.Addr()), pod.Port())
-	p.SetDstPort(r.PodPort)
-	return true
-}
-
-// leaves says that a packet is on its way out: it comes from a Pod of the node
-// or from the node itself, and does not ask for a VIP.
-func (n *replayNode) leaves(p *packet.Packet, isIP bool) bool {
-	if n.direction != directionAuto {
-		return n.direction == directionOut
-	}
-	if !isIP || n.names.vips[addrOf(p.Dst)] {
-		return false
-	}
-	src := addrOf(p.Src)
-	return n.names.pods[src] || n.isSelf(src)
-}
-
-func (n *replayNode) isSelf(a netip.Addr) bool {
-	for _, self := range n.self {
-		if a == self {
-			return true
-		}
-	}
-	return false
 }
 
 // replayClock turns the times of packets into ticks.

@@ -21,9 +21,11 @@ import (
 type replayLine struct {
 	Number int       `json:"number"` // from 1
 	Time   time.Time `json:"time"`
-	// Without a verdict the packet was cut off by the capture: Captured bytes of Length.
-	Captured  int       `json:"captured"`
-	Length    int       `json:"length"`
+	// Without a verdict the packet was cut off by the capture, Captured bytes of Length, or was Made.
+	Captured int `json:"captured"`
+	Length   int `json:"length"`
+	// Made: by the node, of an earlier packet. That one had the verdict.
+	Made      bool      `json:"made,omitempty"`
 	Direction direction `json:"direction,omitempty"`
 	From      string    `json:"from,omitempty"` // the node that sent it in a tunnel
 	Protocol  string    `json:"protocol,omitempty"`
@@ -61,16 +63,20 @@ func endpoint(a packet.Addr, port uint16, hasPorts bool) string {
 
 // replayTotals are what is told at the end.
 type replayTotals struct {
-	mtu                int
-	reasons            [forward.ReasonCount]uint64
-	truncated, tooLong uint64
+	mtu                      int
+	reasons                  [forward.ReasonCount]uint64
+	truncated, made, tooLong uint64
 }
 
 func newReplayTotals(mtu int) *replayTotals { return &replayTotals{mtu: mtu} }
 
-func (t *replayTotals) count(r forward.Reason, ipLength int) {
-	t.reasons[r]++
-	if ipLength > t.mtu {
+func (t *replayTotals) count(l replayLine, r forward.Reason) {
+	if l.Made {
+		t.made++
+	} else {
+		t.reasons[r]++
+	}
+	if l.ipLength > t.mtu {
 		t.tooLong++
 	}
 }
@@ -132,17 +138,20 @@ func (l *textReplay) begin() {
 func (l *textReplay) line(r replayLine) error {
 	l.begin()
 	when := r.Time.UTC().Format("2006-01-02T15:04:05.000000Z")
-	if r.Verdict == "" {
+	if r.Verdict == "" && !r.Made {
 		_, err := fmt.Fprintf(l.w, "%7d  %-27s  not decided: cut off, %d of %d bytes\n", r.Number, when, r.Captured, r.Length)
 		return err
 	}
 	dash := func(s string) string { return cmp.Or(s, "-") }
+	if r.Made {
+		r.Reason = "made_here"
+	}
 	to := dash(r.To)
 	if r.From != "" {
 		to += " (sent by " + r.From + ")"
 	}
 	_, err := fmt.Fprintf(l.w, replayColumns, r.Number, when, r.Direction, dash(r.Protocol), dash(r.Src), dash(r.Dst),
-		r.Verdict, r.Reason, dash(r.Service), to)
+		dash(r.Verdict), r.Reason, dash(r.Service), to)
 	return err
 }
 
@@ -154,8 +163,13 @@ func (l *textReplay) end(t *replayTotals) error {
 	for _, c := range t.counters() {
 		p.row("%s\t%s\t%d", c.Verdict, c.Reason, c.Packets)
 	}
-	if t.truncated > 0 {
-		p.row("-\ttruncated\t%d", t.truncated)
+	for _, undecided := range []struct {
+		why     string
+		packets uint64
+	}{{"made_here", t.made}, {"truncated", t.truncated}} {
+		if undecided.packets > 0 {
+			p.row("-\t%s\t%d", undecided.why, undecided.packets)
+		}
 	}
 	if err := p.Flush(); err != nil {
 		return err
@@ -194,6 +208,6 @@ func (l *jsonReplay) end(t *replayTotals) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(l.w, "\n], \"totals\": %s, \"truncated\": %d}\n", totals, t.truncated)
+	fmt.Fprintf(l.w, "\n], \"totals\": %s, \"made\": %d, \"truncated\": %d}\n", totals, t.made, t.truncated)
 	return l.w.Flush()
 }

@@ -48,7 +48,9 @@ type Explanation struct {
 
 	Node   lb.NodeID // another node that was chosen
 	Tunnel *Tunnel   // of the verdict encap
-	MTU    int       // of the uplink
+	MTU    int       // of the uplink; of the way to Node, where there is a Tunnel
+	// Learned is of the way to Node, as far as it counts: it is MTU then.
+	Learned PathMTU
 }
 
 // SlotChoice is how the lookup table chooses the packet's home.
@@ -84,13 +86,23 @@ type Explainer struct {
 	flows    FlowReader
 }
 
+// Sources are what an explanation reads beside the tables.
+type Sources struct {
+	Flows FlowReader
+	Paths PathReader // nil: nothing was learned of any path
+}
+
 // FlowReader copies the records of a client's address and port from the node's
 // flow table. index is the bucket's among Settings.FlowBuckets, under Settings.FlowKey.
 type FlowReader func(client netip.Addr, port uint16) (index int, records [flow.Ways]flow.Record)
 
-// NewExplainer copies from state what concerns the VIP. s are the settings of
-// the node whose state and flow table it is; its MAC is not looked at.
-func NewExplainer(s Settings, limits dataplane.Limits, state dataplane.State, vip netip.Addr, flows FlowReader) (*Explainer, error) {
+// PathReader tells what was learned about the way to a node.
+type PathReader func(lb.NodeID) PathMTU
+
+// NewExplainer copies from state what concerns the VIP, and what was learned of
+// paths. s are the settings of the node whose state and flow table it is; its
+// MAC is not looked at.
+func NewExplainer(s Settings, limits dataplane.Limits, state dataplane.State, vip netip.Addr, from Sources) (*Explainer, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -98,8 +110,13 @@ func NewExplainer(s Settings, limits dataplane.Limits, state dataplane.State, vi
 	if err != nil {
 		return nil, err
 	}
+	if from.Paths != nil {
+		for id := range state.Nodes {
+			tables.nodes[id].path.set(from.Paths(id))
+		}
+	}
 	s.MAC = [6]byte{}
-	return &Explainer{settings: s, tables: tables, flows: flows}, nil
+	return &Explainer{settings: s, tables: tables, flows: from.Flows}, nil
 }
 
 // Explain says what would become of the packet at tick now.
@@ -143,6 +160,9 @@ func (f *Forwarder) explain(q Question, now uint32) (e Explanation, ports []uint
 	switch reason.Verdict() {
 	case Encap:
 		e.Tunnel, e.MTU = tunnelOf(out, len(out)-len(frame), d.option.Position), f.d.way.mtu
+		if e.MTU < f.mtu {
+			e.Learned = f.tables.PathMTU(f.d.node)
+		}
 	case Deliver:
 		e.Pod, e.PodPort = f.tables.target(d.service, d.backend).Addr, d.podPort
 		ports = append(ports, d.podPort)
@@ -224,39 +244,4 @@ func (f *Forwarder) expectedAck(q Question, now uint32) uint32 {
 		return r.ISN + 1
 	}
 	return 1
-}
-
-func (t *Tables) target(service lb.ServiceID, id lb.BackendID) Target {
-	b := t.backend(id)
-	if b.tag == 0 {
-		return Target{}
-	}
-	endpoint, ok := t.endpoint(service, b.tag)
-	addr := netip.AddrPortFrom(netip.AddrFrom16(b.addr).Unmap(), b.port)
-	return Target{Addr: addr, Node: b.node, Endpoint: ok, Draining: endpoint.Draining}
-}
-
-// portsOf are the service ports of a VIP.
-func (t *Tables) portsOf(vip packet.Addr) []lb.ServiceKey {
-	var ports []lb.ServiceKey
-	for i := range t.services {
-		if s := &t.services[i]; s.tag != 0 && s.vip == vip {
-			ports = append(ports, s.entry.Key)
-		}
-	}
-	slices.SortFunc(ports, lb.ServiceKey.Compare)
-	return ports
-}
-
-// list is never nil: with no range, nobody is admitted.
-func (r *sourceRanges) list() []netip.Prefix {
-	prefixes := []netip.Prefix{}
-	if r == nil {
-		return prefixes
-	}
-	for key := range r.prefixes {
-		prefixes = append(prefixes, key.prefix())
-	}
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	return prefixes
 }

@@ -71,7 +71,9 @@ func (x *explained) ask(proto lb.Proto, client, vip string, flags uint8) forward
 	q := forward.Question{
 		Proto: proto, Client: netip.MustParseAddrPort(client), VIP: netip.MustParseAddrPort(vip), Flags: flags,
 	}
-	explainer, err := forward.NewExplainer(x.settings, forwardtest.Limits, state, q.VIP.Addr(), x.bucket)
+	explainer, err := forward.NewExplainer(x.settings, forwardtest.Limits, state, q.VIP.Addr(), forward.Sources{
+		Flows: x.bucket, Paths: x.twin.Maps().(*forward.Tables).PathMTU,
+	})
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -179,6 +181,23 @@ func TestExplain(t *testing.T) {
 		if e.Tunnel.Overhead != packet.EncapLenV4 || e.Tunnel.Src.Addr() != netip.MustParseAddr("10.0.0.1") ||
 			e.Tunnel.Dst != netip.MustParseAddrPort("10.0.0.2:7471") || e.Tunnel.Position != packet.PositionIngress {
 			t.Errorf("%+v", e.Tunnel)
+		}
+	})
+	t.Run("path MTU", func(t *testing.T) {
+		x := newExplained(t)
+		x.sync(remote)
+		sent := packettest.UDP("10.0.0.1:49152", "10.0.0.2:7471", "")
+		tooBig := packettest.ICMPError("10.0.0.254", sent, packet.ICMPUnreachable, packet.ICMPCodeTooBig, 8)
+		x.send(tooBig.WithMTU(1400))
+		until := x.tick + forward.PathMTUTicks
+		x.tick = until
+		e := x.ask(lb.TCP, explainClient, explainWeb, packet.SYN)
+		if e.MTU != 1400 || e.Learned != (forward.PathMTU{MTU: 1400, Until: until}) {
+			t.Errorf("learned: MTU %d, %+v", e.MTU, e.Learned)
+		}
+		x.tick++
+		if e := x.ask(lb.TCP, explainClient, explainWeb, packet.SYN); e.MTU != 1500 || e.Learned != (forward.PathMTU{}) {
+			t.Errorf("afterwards: MTU %d, %+v", e.MTU, e.Learned)
 		}
 	})
 	t.Run("past", func(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 // How long a process may take to be ready.
 const (
 	podTimeout   = 10 * time.Second
-	agentTimeout = 30 * time.Second
+	agentTimeout = 60 * time.Second
 )
 
 // Cluster is the agents and Pods of one lab, which ends them when it is closed.
