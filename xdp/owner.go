@@ -51,14 +51,19 @@ type testRunAttr struct {
 func (d *Datapath) NewOwner(isLocal func(id lb.BackendID, tag uint32) bool) (*Owner, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	program, err := d.ownerProgram()
+	return d.maps.newOwner(&d.cfg, d.flowKey, isLocal)
+}
+
+// newOwner is NewOwner on these maps.
+func (m *Maps) newOwner(cfg *Config, flowKey [2]uint64, isLocal func(lb.BackendID, uint32) bool) (*Owner, error) {
+	program, err := m.ownerProgram(cfg, flowKey)
 	if err != nil {
 		return nil, err
 	}
 	var key [16]byte
-	binary.LittleEndian.PutUint64(key[:8], d.flowKey[0])
-	binary.LittleEndian.PutUint64(key[8:], d.flowKey[1])
-	o := &Owner{maps: d.maps, program: program, key: packet.KeyOf(key), isLocal: isLocal}
+	binary.LittleEndian.PutUint64(key[:8], flowKey[0])
+	binary.LittleEndian.PutUint64(key[8:], flowKey[1])
+	o := &Owner{maps: m, program: program, key: packet.KeyOf(key), isLocal: isLocal}
 	o.attr = testRunAttr{
 		progFD:     uint32(program.FD()),
 		dataSizeIn: uint32(unsafe.Sizeof(o.question)), dataSizeOut: uint32(unsafe.Sizeof(o.answer)),
@@ -72,7 +77,7 @@ func (d *Datapath) NewOwner(isLocal func(id lb.BackendID, tag uint32) bool) (*Ow
 func (o *Owner) Close() error { return o.program.Close() }
 
 // ownerProgram loads lb_owner alone.
-func (d *Datapath) ownerProgram() (*ebpf.Program, error) {
+func (m *Maps) ownerProgram(cfg *Config, flowKey [2]uint64) (*ebpf.Program, error) {
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read programs: %w", err)
@@ -82,8 +87,8 @@ func (d *Datapath) ownerProgram() (*ebpf.Program, error) {
 			delete(spec.Programs, name)
 		}
 	}
-	constants := d.cfg.constants(variant{}, math.MaxUint16, d.maps.flowBuckets(), d.flowKey, false)
-	coll, err := d.maps.load(spec, constants, map[string]*ebpf.Map{})
+	constants := cfg.constants(variant{}, math.MaxUint16, m.flowBuckets(), flowKey, false)
+	coll, err := m.load(spec, constants, map[string]*ebpf.Map{})
 	if err != nil {
 		return nil, err
 	}

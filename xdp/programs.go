@@ -23,6 +23,8 @@ type Programs struct {
 
 	coll      *ebpf.Collection
 	maps      *Maps
+	cfg       Config
+	flowKey   [2]uint64
 	constants map[string]any
 }
 
@@ -46,7 +48,7 @@ func loadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64, more map[string]
 		return nil, fmt.Errorf("read programs: %w", err)
 	}
 	cfg.sizeMaps(spec)
-	p := &Programs{}
+	p := &Programs{cfg: cfg, flowKey: flowKey}
 	if p.maps, err = openMaps(spec, "", slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
@@ -65,6 +67,11 @@ func loadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64, more map[string]
 // the same constants and on the same maps.
 func (p *Programs) LoadBeside(spec *ebpf.CollectionSpec) (*ebpf.Collection, error) {
 	return p.maps.load(spec, p.constants, map[string]*ebpf.Map{})
+}
+
+// NewOwner is Datapath.NewOwner on their maps.
+func (p *Programs) NewOwner(isLocal func(id lb.BackendID, tag uint32) bool) (*Owner, error) {
+	return p.maps.newOwner(&p.cfg, p.flowKey, isLocal)
 }
 
 // Maps is where their tables are written.

@@ -50,6 +50,7 @@ type Forwarder struct {
 	tokens     tokens
 	d          decision // about the last packet
 	query      Query
+	tunnel     packet.Tunnel
 	ledger     Ledger
 	complete   bool // partial checksums
 }

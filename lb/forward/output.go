@@ -36,8 +36,11 @@ func (f *Forwarder) wayTo(d *decision, version uint8) (ok bool) {
 	if to == nil || version != 0 && to.version != version {
 		return false
 	}
-	own, ok := f.self.of(to.version)
-	d.way = way{own: own, to: to.addr, version: to.version, mtu: to.path.limit(f.mtu, d.now)}
+	// Field by field: of a whole one that is copied, the last words would wait
+	// for shorter writes.
+	w := &d.way
+	w.own, ok = f.self.of(to.version)
+	w.to, w.version, w.mtu = to.addr, to.version, to.path.limit(f.mtu, d.now)
 	return ok
 }
 
@@ -100,12 +103,11 @@ func (f *Forwarder) encapCheck(d *decision) Reason {
 // appendOuter appends what goes in front of an IP packet of so many bytes.
 func (f *Forwarder) appendOuter(d *decision, length int, out []byte) []byte {
 	out = d.appendEthernet(out, etherTypeOf(d.way.version))
-	tunnel := packet.Tunnel{
-		Src: d.way.own, Dst: d.way.to, Version: d.way.version, TOS: d.pkt.TOS,
-		SrcPort: outerPortBase | uint16(d.hash&outerPortMask), DstPort: f.genevePort,
-		Inner: d.pkt.EtherType(), Option: &d.option,
-	}
-	return tunnel.AppendTo(out, length)
+	t := &f.tunnel
+	t.Src, t.Dst, t.Version, t.TOS = d.way.own, d.way.to, d.way.version, d.pkt.TOS
+	t.SrcPort, t.DstPort = outerPortBase|uint16(d.hash&outerPortMask), f.genevePort
+	t.Inner, t.Option = d.pkt.EtherType(), &d.option
+	return t.AppendTo(out, length)
 }
 
 // appendPiece appends the next piece of a packet that is too long, in a tunnel

@@ -16,10 +16,9 @@ func (f *Forwarder) owner(d *decision) Reason {
 	if f.other != nil {
 		return f.ask(d)
 	}
-	key := flow.Key{
-		Client: d.pkt.Src, Port: d.pkt.SrcPort, Proto: d.pkt.Proto,
-		Service: d.service, ServiceTag: d.svc.tag,
-	}
+	var key flow.Key // field by field: see wayTo
+	key.Client, key.Port, key.Proto = d.pkt.Src, d.pkt.SrcPort, d.pkt.Proto
+	key.Service, key.ServiceTag = d.service, d.svc.tag
 	reason, unfit := f.mine(d, &key)
 	if reason == None {
 		reason = f.affinity(d, &key)

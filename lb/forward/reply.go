@@ -15,7 +15,8 @@ func (f *Forwarder) replyLookup(d *decision, forwarded bool) (*flow.Record, Reas
 	if !p.Parse(d.frame) || p.IsLater() && !f.fragments.Follow(p, d.now) || !p.HasPorts() {
 		return nil, NotReply
 	}
-	key := flow.Key{Client: p.Dst, Port: p.DstPort, Proto: p.Proto}
+	var key flow.Key // field by field: see wayTo
+	key.Client, key.Port, key.Proto = p.Dst, p.DstPort, p.Proto
 	backend, ok := f.replyBackend(p, &key, forwarded, d.now)
 	if !ok {
 		return nil, NotReply

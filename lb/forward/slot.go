@@ -30,7 +30,7 @@ func (f *Forwarder) slotSelect(d *decision) Reason {
 	}
 	slot := SlotOf(d.slotHash(), len(region.table.Slots))
 	home := f.tables.backend(region.table.List[region.table.Slots[slot]])
-	d.option = packet.Option{Version: packet.WireVersion, TableHash: e.Table.Hash}
+	d.option.Version, d.option.TableHash = packet.WireVersion, e.Table.Hash
 	d.option.Tags[0] = home.tag
 	if e.Table.Transition {
 		f.slotPast(&d.option.Tags, region, slot)

@@ -84,7 +84,7 @@ func ParseOption(b []byte) (o Option, ok bool) {
 // Sign returns the MAC of the option on inner, a packet with ports:
 // SipHash-1-3 over the option's bytes before the MAC, ports, addresses (4 or 16
 // bytes each), protocol, IP version and, as 0 or 1, the mark Related.
-func (o Option) Sign(key Key, inner *Packet) uint64 {
+func (o *Option) Sign(key Key, inner *Packet) uint64 {
 	words := [7]uint64{
 		uint64(o.Version) | uint64(o.Position)<<8 | uint64(bits.ReverseBytes16(o.TableHash))<<16 |
 			uint64(bits.ReverseBytes32(o.Tags[0]))<<32,

@@ -16,8 +16,9 @@ func (p *Packet) SetTTL(ttl uint8) {
 	}
 	h := p.Frame[p.L3:]
 	from := binary.BigEndian.Uint16(h[8:])
-	h[8] = ttl
-	updateAt(h[ipv4ChecksumOffset:], uint64(from), uint64(binary.BigEndian.Uint16(h[8:])))
+	to := uint16(ttl)<<8 | from&0xff // to read it back would wait for the write
+	binary.BigEndian.PutUint16(h[8:], to)
+	updateAt(h[ipv4ChecksumOffset:], uint64(from), uint64(to))
 }
 
 // SetECN writes the ECN codepoint.

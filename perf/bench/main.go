@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench times the datapath on this machine: the programs alone, packet
+// Command bench times the datapaths on this machine: the programs alone, packet
 // by packet, beside floor programs that do the same parsing and lookups and
-// nothing else; and what the maps of many services take. Ratios within one run
-// are to be compared, not nanoseconds between machines. It needs root.
+// nothing else; lb/forward alone beside a copy of the frame; AF_XDP sockets on
+// veth beside XDP on the same; and what the maps of many services take. Ratios
+// within one run are to be compared, not nanoseconds between machines. It needs
+// root.
 package main
 
 import (
@@ -27,15 +29,27 @@ type Report struct {
 	Kernel  string   `json:"kernel"`
 	Go      string   `json:"go"`
 	Results []Result `json:"results"`
-	Scale   *Scale   `json:"scale,omitempty"`
+	// ZeroCopy is what came of the attempt to open a socket without copies on veth.
+	ZeroCopy string `json:"zeroCopy,omitempty"`
+	Scale    *Scale `json:"scale,omitempty"`
 }
 
-// Result is one row: medians of the rounds, program only.
+// Result is one row: medians of the rounds. NS is the program's or the
+// Forwarder's own time; with PPS it is the processor's for everything that
+// happens to a packet, from the generator to the end, on all cores.
 type Result struct {
 	Name    string  `json:"name"`
 	NS      float64 `json:"ns"`
 	FloorNS float64 `json:"floorNs"`
 	Ratio   float64 `json:"ratio"`
+	// Allocs are allocations per packet, of lb/forward.
+	Allocs *float64 `json:"allocs,omitempty"`
+	// PPS are packets per second that came to the end, OfferedPPS those sent.
+	PPS        float64 `json:"pps,omitempty"`
+	OfferedPPS float64 `json:"offeredPps,omitempty"`
+	// LoopNS is the part of NS that the loop over the sockets takes, on a core of
+	// its own.
+	LoopNS float64 `json:"loopNs,omitempty"`
 }
 
 func main() {
@@ -58,11 +72,24 @@ func run(args []string, out io.Writer) error {
 		return errors.New("needs root: it loads BPF programs")
 	}
 	report := Report{Machine: machine(), Kernel: kernel(), Go: runtime.Version()}
-	results, err := timePrograms(out, *only, *rounds)
-	if err != nil {
+	t, all := newTable(out), families()
+	if err := timePrograms(t, all, *only, *rounds); err != nil {
 		return err
 	}
-	report.Results = results
+	if err := timeForward(t, all, *only, *rounds); err != nil {
+		return err
+	}
+	var err error
+	if report.ZeroCopy, err = timeSockets(t, all[0], *only, *rounds); err != nil {
+		return err
+	}
+	report.Results = t.rows
+	if report.ZeroCopy != "" {
+		fmt.Fprintf(out, "\nafxdp without copies: %s\n", report.ZeroCopy)
+	}
+	if err := printForwardGoal(out, t.rows); err != nil {
+		return err
+	}
 	if *scale && *only == "" {
 		if report.Scale, err = measureScale(); err != nil {
 			return err
@@ -112,13 +139,29 @@ type table struct {
 }
 
 func newTable(out io.Writer) *table {
-	t := &table{w: tabwriter.NewWriter(out, 24, 0, 2, ' ', 0)}
-	fmt.Fprintln(t.w, "ROW\tNS/PACKET\tFLOOR\tRATIO")
+	t := &table{w: tabwriter.NewWriter(out, 12, 0, 2, ' ', tabwriter.AlignRight)}
+	t.print("ROW", "NS/PACKET", "FLOOR", "RATIO", "ALLOCS", "MPPS", "OFFERED", "LOOP NS")
 	return t
+}
+
+// print is a line of cells, the first of which keeps its width.
+func (t *table) print(name string, cells ...string) {
+	fmt.Fprintf(t.w, "%-24s\t%s\t\n", name, strings.Join(cells, "\t"))
+	t.w.Flush()
 }
 
 func (t *table) add(r Result) {
 	t.rows = append(t.rows, r)
-	fmt.Fprintf(t.w, "%s\t%.0f\t%.0f\t%.2f\n", r.Name, r.NS, r.FloorNS, r.Ratio)
-	t.w.Flush()
+	allocs := "-"
+	if r.Allocs != nil {
+		allocs = fmt.Sprintf("%.3g", *r.Allocs)
+	}
+	cell := func(format string, v float64) string {
+		if v == 0 {
+			return "-"
+		}
+		return fmt.Sprintf(format, v)
+	}
+	t.print(r.Name, fmt.Sprintf("%.0f", r.NS), fmt.Sprintf("%.0f", r.FloorNS), fmt.Sprintf("%.2f", r.Ratio),
+		allocs, cell("%.2f", r.PPS/1e6), cell("%.2f", r.OfferedPPS/1e6), cell("%.0f", r.LoopNS))
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -92,27 +91,27 @@ type rig struct {
 	established uint32
 }
 
-func timePrograms(out io.Writer, only string, rounds int) ([]Result, error) {
-	t := newTable(out)
-	for _, f := range families() {
+func timePrograms(t *table, all []family, only string, rounds int) error {
+	for _, f := range all {
 		for _, set := range []struct {
 			entries int
 			rows    []row
 		}{{roomyTable, f.rows()}, {fullTable, []row{f.newRow()}}} {
-			rows := slices.DeleteFunc(set.rows, func(w row) bool { return !strings.Contains(f.rowName(w), only) })
+			rows := slices.DeleteFunc(set.rows, func(w row) bool { return !strings.Contains(f.rowName(w.name), only) })
 			if len(rows) == 0 {
 				continue
 			}
 			if err := f.timeRows(t, set.entries, rows, rounds); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return t.rows, nil
+	return nil
 }
 
-func (f family) rowName(w row) string {
-	hook, rest, _ := strings.Cut(w.name, "/")
+// rowName puts the family into the name of a row.
+func (f family) rowName(name string) string {
+	hook, rest, _ := strings.Cut(name, "/")
 	return hook + "/" + f.name + "/" + rest
 }
 
@@ -126,7 +125,7 @@ func (f family) timeRows(t *table, entries int, rows []row, rounds int) error {
 	for _, w := range rows {
 		result, err := r.time(w, rounds)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.rowName(w), err)
+			return fmt.Errorf("%s: %w", f.rowName(w.name), err)
 		}
 		t.add(result)
 	}
@@ -177,7 +176,7 @@ func (r *rig) time(w row, rounds int) (Result, error) {
 		own, floor = append(own, full-base), append(floor, low-base)
 	}
 	ns, floorNS := median(own), median(floor)
-	return Result{Name: r.family.rowName(w), NS: ns, FloorNS: floorNS, Ratio: ns / max(floorNS, 1)}, nil
+	return Result{Name: r.family.rowName(w.name), NS: ns, FloorNS: floorNS, Ratio: ns / max(floorNS, 1)}, nil
 }
 
 // checked runs the program and makes sure that the packets ended as they should.
