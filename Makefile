@@ -71,14 +71,21 @@ verify-generated:
 	stale=; for file in $$(list); do cmp -s "$$file" "$$old/$$file" || stale="$$stale $$file"; done; \
 	test -z "$$stale" || { echo "generated code was stale, commit what make generate wrote:$$stale" >&2; exit 1; }
 
+# The fuzz tests of Go get their part beside the differential fuzzer, which has all of FUZZTIME.
+FUZZPART ?= 10s
 .PHONY: fuzz
-fuzz: ## Every fuzz test for FUZZTIME each
+fuzz: deps-demo ## As root: programs against lb/forward for FUZZTIME (10m), then every Go fuzz test for FUZZPART
+	FAIRLEAD_FUZZTIME=$(FUZZTIME) REQUIRE_ROOT=1 $(GO) test -count=1 -timeout 0 -v -run 'TestFuzz(Stories|Packets)' ./xdp
 	@for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
 	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
 	    echo "$$(dirname "$$file") $$name"; \
-	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$(dirname "$$file")"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZPART) -fuzzminimizetime 10x "./$$(dirname "$$file")"; \
 	  done; \
 	done
+
+.PHONY: mutations
+mutations: deps-verify ## As root: breaks the programs on purpose, one way after the other; the fuzzer has to see each
+	FAIRLEAD_MUTATIONS=1 REQUIRE_ROOT=1 $(GO) test -count=1 -timeout 60m -v -run TestMutations ./xdp
 
 .PHONY: bench
 bench: deps-demo ## As root: ns per packet of the programs, memory and time of the maps, into perf/results/bench.json

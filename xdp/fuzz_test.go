@@ -3,264 +3,188 @@
 package xdp
 
 import (
-	"bytes"
-	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/fairlead/fairlead/lb/dataplane"
-	"github.com/fairlead/fairlead/lb/forward"
 	"github.com/fairlead/fairlead/lb/forward/forwardtest"
-	"github.com/fairlead/fairlead/lb/packet"
 	"github.com/fairlead/fairlead/perf/lab"
 )
 
-// fuzzing says how much is tried, and from which seed on.
-type fuzzing struct {
-	seed      uint64
-	stories   int // of storySteps
-	mutations int // of the packets of each vector
-	cut       bool
-}
-
+// The differential fuzzer: what is made up from a seed goes through the
+// programs and through lb/forward, and both have to agree about every packet.
 const (
-	storySteps = 200
-	headersMax = 256 // more is payload
+	storySteps   = 200 // packets of a story
+	spoiledSteps = 100 // packets added to a vector
+	fuzzTests    = 2   // that share FAIRLEAD_FUZZTIME
 )
 
-// fuzzSettings tries much more with FAIRLEAD_SOAK=1, and something else each time.
-func fuzzSettings(t *testing.T, native, veth bool) fuzzing {
-	f := fuzzing{seed: 1, stories: 60, mutations: 100, cut: !veth}
-	if native { // a packet costs more: see runNative
-		f.stories, f.mutations = 20, 30
-	}
-	if os.Getenv("FAIRLEAD_SOAK") == "1" {
-		f = fuzzing{rand.Uint64(), 10 * f.stories, 20 * f.mutations, true}
-	}
-	t.Logf("seed %d", f.seed)
-	return f
+// fuzzWays are the ways through the programs.
+var fuzzWays = []struct {
+	name         string
+	native, veth bool
+}{
+	{"tc", false, false},
+	{"native", true, false},
+	{"native on veth", true, true},
 }
-
-func (f fuzzing) rand() *rand.Rand { return rand.New(rand.NewPCG(f.seed, 0)) }
 
 // eachWay runs a test through TC and through native XDP.
-func eachWay(t *testing.T, test func(*testing.T, *kernels, fuzzing)) {
+func eachWay(t *testing.T, test func(*testing.T, *kernels)) {
 	lab.RequireRoot(t)
-	for _, row := range []struct {
-		name         string
-		native, veth bool
-	}{
-		{"tc", false, false},
-		{"native", true, false},
-		{"native on veth", true, true},
-	} {
-		t.Run(row.name, func(t *testing.T) {
+	for _, way := range fuzzWays {
+		t.Run(way.name, func(t *testing.T) {
 			onOneCPU(t) // answers are limited on each
-			ks := &kernels{t: t, native: row.native, veth: row.veth, loaded: map[string]*Programs{}}
-			test(t, ks, fuzzSettings(t, row.native, row.veth))
+			test(t, &kernels{t: t, native: way.native, veth: way.veth, loaded: map[string]*Programs{}})
 		})
 	}
 }
 
-// Stories that lb/forward made up go the same way in the programs.
-func TestFuzzStories(t *testing.T) {
-	eachWay(t, func(t *testing.T, ks *kernels, f fuzzing) {
-		rnd := f.rand()
-		for range f.stories {
-			v := forwardtest.Random(t, rnd, storySteps)
-			held := t.Run(v.Name, func(t *testing.T) {
-				onOneCPU(t)
-				v.Run(t, ks.get(t, v.Settings))
-			})
-			if !held {
-				return
-			}
-		}
-	})
+// campaign is a number of rounds, each made up from a seed of its own.
+type campaign struct {
+	seed   uint64    // of the first round; each later one has the next
+	rounds int       // 0: until end
+	end    time.Time // of the last round's beginning
 }
 
-// No packet is so broken that the programs and lb/forward differ about it: the
-// packets of all vectors are cut at every length, and changed at random.
-func TestFuzzPackets(t *testing.T) {
-	eachWay(t, func(t *testing.T, ks *kernels, f fuzzing) {
-		rnd := f.rand()
-		cut := map[string]bool{}
-		total := 0
-		for _, v := range forwardtest.All() {
-			if v.Break != nil {
-				continue
-			}
-			held := t.Run(v.Name, func(t *testing.T) {
-				onOneCPU(t)
-				total += fuzzVector(t, ks.get(t, v.Settings), v, f, rnd, cut)
-			})
-			if !held {
-				return
-			}
-		}
-		t.Logf("%d packets", total)
-	})
-}
-
-// fuzzVector spoils the packets of a vector; those in cut were cut before.
-func fuzzVector(t *testing.T, k *kernel, v forwardtest.Vector, f fuzzing, rnd *rand.Rand, cut map[string]bool) int {
-	both := &pair{t: t, kernel: k, twin: forwardtest.NewTwin(t, v.Settings)}
-	both.setUp(v)
-	for _, s := range v.Steps {
-		both.forward(s.Way, s.Packet, "as it is")
-		if !f.cut || cut[string(s.Packet)] || len(s.Packet) > headersMax {
-			continue
-		}
-		cut[string(s.Packet)] = true
-		for n := range s.Packet {
-			both.forward(s.Way, s.Packet[:n], "cut")
-			both.forward(s.Way, shortened(s.Packet, n), "shortened")
-		}
-	}
-	for range f.mutations {
-		s, other := v.Steps[rnd.IntN(len(v.Steps))], v.Steps[rnd.IntN(len(v.Steps))]
-		both.forward(s.Way, mutated(rnd, s.Packet, other.Packet), "mutated")
-	}
-	both.compareRecords()
-	return both.packets
-}
-
-// shortened is a frame of n bytes whose IP header says so, so that only what
-// lies deeper is missing.
-func shortened(frame []byte, n int) []byte {
-	b := slices.Clone(frame[:n])
+// newCampaign has so many rounds, always the same ones. The environment asks
+// for others: FAIRLEAD_FUZZTIME for so long, from a seed that is new each time;
+// FAIRLEAD_SOAK=1 for ten times as many; FAIRLEAD_SEED for this seed, and
+// without the others for its round alone.
+func newCampaign(t *testing.T, rounds int) campaign {
+	t.Helper()
+	c := campaign{seed: 1, rounds: rounds}
+	duration, seed := os.Getenv("FAIRLEAD_FUZZTIME"), os.Getenv("FAIRLEAD_SEED")
 	switch {
-	case n < packet.EthernetLen+packet.IPv6Len:
-	case b[packet.EthernetLen]>>4 == 4:
-		binary.BigEndian.PutUint16(b[packet.EthernetLen+2:], uint16(n-packet.EthernetLen))
-	case b[packet.EthernetLen]>>4 == 6:
-		binary.BigEndian.PutUint16(b[packet.EthernetLen+4:], uint16(n-packet.EthernetLen-packet.IPv6Len))
+	case duration != "":
+		d, err := time.ParseDuration(duration)
+		if err != nil || d <= 0 {
+			t.Fatalf("FAIRLEAD_FUZZTIME=%q: want a duration like 10m", duration)
+		}
+		c = campaign{seed: rand.Uint64(), end: time.Now().Add(d / time.Duration(fuzzTests*len(fuzzWays)))}
+	case os.Getenv("FAIRLEAD_SOAK") == "1":
+		c = campaign{seed: rand.Uint64(), rounds: 10 * rounds}
+	case seed != "":
+		c.rounds = 1
 	}
-	return b
+	if seed != "" {
+		var err error
+		if c.seed, err = strconv.ParseUint(seed, 10, 64); err != nil {
+			t.Fatalf("FAIRLEAD_SEED=%q: want a number: %v", seed, err)
+		}
+	}
+	t.Logf("seed %d", c.seed)
+	return c
 }
 
-// mutated is a frame with some of it changed, headers more often than payload.
-func mutated(rnd *rand.Rand, frame, other []byte) []byte {
-	b := slices.Clone(frame)
-	for range 1 + rnd.IntN(4) {
-		if len(b) <= packet.EthernetLen {
-			return b
+// run has the rounds, whose vectors are made by invent.
+func (c campaign) run(t *testing.T, ks *kernels, invent func(seed uint64, rnd *rand.Rand) forwardtest.Vector) {
+	t.Helper()
+	packets, rounds := 0, 0
+	for more := true; more; {
+		seed := c.seed + uint64(rounds)
+		v := invent(seed, rand.New(rand.NewPCG(seed, 0)))
+		n, diff := ks.compare(t, v)
+		if diff != nil {
+			t.Fatalf("seed %d, %s", seed, findReport(t, ks, v, diff, fmt.Sprintf("FAIRLEAD_SEED=%d ", seed)))
 		}
-		at := 12 + rnd.IntN(min(len(b), headersMax)-12)
-		switch rnd.IntN(8) {
-		case 0, 1, 2:
-			b[at] ^= 1 << rnd.IntN(8)
-		case 3:
-			b[at] = byte(rnd.Uint32())
-		case 4:
-			b[at] = []byte{0, 1, 0x7f, 0x80, 0xff}[rnd.IntN(5)]
-		case 5:
-			b = b[:packet.EthernetLen+rnd.IntN(len(b)-packet.EthernetLen)]
-		case 6:
-			b = append(b, make([]byte, rnd.IntN(64))...)
-		case 7: // the end of another packet
-			if at < len(other) {
-				b = append(b[:at], other[at:]...)
+		packets += n
+		rounds++
+		more = rounds < c.rounds || c.rounds == 0 && time.Now().Before(c.end)
+	}
+	t.Logf("%d rounds, %d packets compared", rounds, packets)
+}
+
+// invented is what a round of TestFuzzStories is about.
+func invented(t *testing.T) func(uint64, *rand.Rand) forwardtest.Vector {
+	return func(_ uint64, rnd *rand.Rand) forwardtest.Vector { return forwardtest.Random(t, rnd, storySteps) }
+}
+
+// Stories that are made up go the same way in the programs and in lb/forward.
+func TestFuzzStories(t *testing.T) {
+	eachWay(t, func(t *testing.T, ks *kernels) {
+		newCampaign(t, 50).run(t, ks, invented(t))
+	})
+}
+
+// wholeVectors are those whose maps are not spoiled.
+func wholeVectors() []forwardtest.Vector {
+	return slices.DeleteFunc(forwardtest.All(), func(v forwardtest.Vector) bool { return v.Break != nil })
+}
+
+// No packet is so broken that the programs and lb/forward differ about it: one
+// round for each vector, with packets of it changed at random.
+func TestFuzzPackets(t *testing.T) {
+	vectors := wholeVectors()
+	eachWay(t, func(t *testing.T, ks *kernels) {
+		newCampaign(t, len(vectors)).run(t, ks, spoiled(vectors))
+	})
+}
+
+// spoiled is what a round of TestFuzzPackets is about.
+func spoiled(vectors []forwardtest.Vector) func(uint64, *rand.Rand) forwardtest.Vector {
+	return func(seed uint64, rnd *rand.Rand) forwardtest.Vector {
+		return vectors[seed%uint64(len(vectors))].Spoiled(rnd, spoiledSteps)
+	}
+}
+
+// The packets of all vectors cut at every length.
+func TestCutPackets(t *testing.T) {
+	eachWay(t, func(t *testing.T, ks *kernels) {
+		if ks.veth {
+			return // as native: it differs behind the parser
+		}
+		done, packets := map[string]bool{}, 0
+		for _, v := range wholeVectors() {
+			v = v.Cut(done)
+			n, diff := ks.compare(t, v)
+			if diff != nil {
+				t.Fatal(findReport(t, ks, v, diff, ""))
 			}
+			packets += n
 		}
-	}
-	return b
+		t.Logf("%d packets compared", packets)
+	})
 }
 
-// pair gives packets to the programs and to lb/forward.
-type pair struct {
-	t       *testing.T
-	kernel  *kernel
-	twin    *forwardtest.Twin
-	tick    uint32
-	packets int
+// compare takes a vector through the programs and through lb/forward.
+func (ks *kernels) compare(t *testing.T, v forwardtest.Vector) (packets int, diff *forwardtest.Difference) {
+	t.Helper()
+	k := ks.kernel(t, v.Settings)
+	defer k.reset()
+	k.t = contradictions{t}
+	return v.Compare(t, k, forwardtest.NewTwin(t, v.Settings))
 }
 
-// setUp configures both as the vector says.
-func (p *pair) setUp(v forwardtest.Vector) {
-	p.t.Helper()
-	p.tick = v.Steps[0].Tick
-	for _, d := range []forwardtest.Datapath{p.kernel, p.twin} {
-		plane, err := dataplane.New(d.Maps(), dataplane.Options{
-			PastTicks: forwardtest.PastTicks, Now: func() uint32 { return p.tick },
-		})
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		for _, table := range v.Tables {
-			if err := plane.Sync(table); err != nil {
-				p.t.Fatal(err)
-			}
-		}
-	}
+// contradictions makes a difference of what is wrong within the programs.
+type contradictions struct{ testing.TB }
+
+// Fatalf implements testing.TB.
+func (contradictions) Fatalf(format string, args ...any) {
+	panic(forwardtest.Impossible(fmt.Sprintf(format, args...)))
 }
 
-// forward compares what both make of a packet, and with what may be made of it.
-func (p *pair) forward(way forwardtest.Way, frame []byte, what string) {
-	p.t.Helper()
-	if (way != forwardtest.In || !p.kernel.native) && refused(frame) {
-		return
-	}
-	reason, out, ok := p.kernel.Forward(way, slices.Clone(frame), p.tick)
-	if !ok {
-		return
-	}
-	p.packets++
-	want, wantOut, _ := p.twin.Forward(way, frame, p.tick)
-	if reason != want {
-		p.t.Fatalf("%s, %s: programs say %s, lb/forward %s:\n%x", what, way, reason, want, frame)
-	}
-	if !slices.EqualFunc(out, wantOut, func(a, b []byte) bool {
-		return bytes.Equal(forwardtest.Comparable(reason, a), forwardtest.Comparable(want, b))
-	}) {
-		p.t.Fatalf("%s, %s, %s:\n%x\nbecomes  %x\nin lb/forward %x", what, way, reason, frame, out, wantOut)
-	}
-	if why := forbidden(frame, reason); why != "" {
-		p.t.Fatalf("%s, %s: %s got %s:\n%x", what, way, why, reason, frame)
-	}
-}
-
-// refused says whether test runs of TC programs do not take the frame, with
-// EINVAL: it has less than the header that its EtherType promises.
-func refused(frame []byte) bool {
-	if len(frame) <= packet.EthernetLen {
-		return true
-	}
-	switch packet.EtherType(binary.BigEndian.Uint16(frame[12:])) {
-	case packet.EtherTypeIPv4:
-		return len(frame) < packet.EthernetLen+packet.IPv4Len
-	case packet.EtherTypeIPv6:
-		return len(frame) < packet.EthernetLen+packet.IPv6Len
-	}
-	return false
-}
-
-// forbidden says what is wrong with a frame that was neither passed nor dropped
-// though it must have been.
-func forbidden(frame []byte, reason forward.Reason) string {
-	var p packet.Packet
-	switch v := reason.Verdict(); {
-	case v == forward.Pass || v == forward.Drop:
-		return ""
-	case !p.Parse(frame):
-		return "no IP packet"
-	case p.Malformed:
-		return "a malformed packet"
-	case p.Headers:
-		return "a packet with headers that are not walked"
-	case !p.HasPorts() && !p.IsEchoRequest() && !p.IsLater():
-		return "neither TCP, UDP nor ping"
-	}
-	return ""
-}
-
-func (p *pair) compareRecords() {
-	p.t.Helper()
-	if diff := cmp.Diff(p.twin.Records(), p.kernel.Records()); diff != "" {
-		p.t.Errorf("flow table (-lb/forward +programs):\n%s", diff)
-	}
+// findReport says what was found, how to see it again, and how to keep it.
+func findReport(t *testing.T, ks *kernels, v forwardtest.Vector, diff *forwardtest.Difference, seed string) string {
+	t.Helper()
+	name, frame := v.Name, v.Steps[diff.Step].Packet
+	small := v.Shrunk(diff.Kind, func(v forwardtest.Vector) *forwardtest.Difference {
+		_, diff := ks.compare(t, v)
+		return diff
+	})
+	small.Name = "found/NAME"
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, packet %d of %d: %s: programs: %s\n", name, diff.Step, len(v.Steps), diff.Kind, diff.Text)
+	fmt.Fprintf(&b, "the packet, %s: %x\n\n", v.Steps[diff.Step].Way, frame)
+	fmt.Fprintf(&b, "Again: %sgo test -count=1 -run '^%s$' ./xdp\n\n", seed, strings.ReplaceAll(t.Name(), "/", "$/^"))
+	fmt.Fprintf(&b, "To keep it, put this vector with a name that says what it is about among foundVectors() of lb/forward/forwardtest,\n"+
+		"beside All's others; it is what is left of the round without what the difference does not need. Its Reason, Want\n"+
+		"and More are what lb/forward says: correct them where that is wrong. Then fix whichever side is wrong, and\n"+
+		"rewrite the flow tables with: go test ./lb/forward -run TestGoldenFlows -update\n\n%s", small.Source(t))
+	return b.String()
 }

@@ -37,13 +37,16 @@ type Uplink struct {
 // LoadPrograms loads for an uplink. Modes other than Native differ only in who
 // stands in front of TC. cfg needs no pin path.
 func LoadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64) (*Programs, error) {
-	return loadPrograms(cfg, uplink, flowKey, nil)
+	return loadPrograms(loadBpf, cfg, uplink, flowKey, nil)
 }
 
+// objectReader gives the compiled programs, each time anew: loading changes them.
+type objectReader func() (*ebpf.CollectionSpec, error)
+
 // loadPrograms adds constants to those of cfg.
-func loadPrograms(cfg Config, uplink Uplink, flowKey [2]uint64, more map[string]any) (*Programs, error) {
+func loadPrograms(read objectReader, cfg Config, uplink Uplink, flowKey [2]uint64, more map[string]any) (*Programs, error) {
 	cfg.setDefaults()
-	spec, err := loadBpf()
+	spec, err := read()
 	if err != nil {
 		return nil, fmt.Errorf("read programs: %w", err)
 	}

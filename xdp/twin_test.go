@@ -4,7 +4,9 @@ package xdp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -31,23 +33,37 @@ type kernel struct {
 	t        testing.TB
 	programs *Programs
 	native   bool
-	seen     []Counter
+	seen     []uint64 // packets by reason
+	tick     uint32   // at which next hops were confirmed
 }
 
 // kernels loads the programs once for vectors with the same settings.
 type kernels struct {
 	t      *testing.T
 	native bool
-	veth   bool // completes partial checksums, and changes no other
+	veth   bool         // completes partial checksums, and changes no other
+	read   objectReader // nil: the programs as they are committed
 	loaded map[string]*Programs
 }
 
 // get is a kernel for one vector, empty before and after.
 func (ks *kernels) get(t testing.TB, s forward.Settings) *kernel {
 	t.Helper()
+	k := ks.kernel(t, s)
+	t.Cleanup(k.reset)
+	return k
+}
+
+// kernel is one that has to be reset after use.
+func (ks *kernels) kernel(t testing.TB, s forward.Settings) *kernel {
+	t.Helper()
 	name := fmt.Sprint(s)
 	if ks.loaded[name] == nil {
-		p, err := loadForVectors(s, ks.native, ks.veth)
+		read := ks.read
+		if read == nil {
+			read = loadBpf
+		}
+		p, err := loadForVectors(ks.needed(read), s, ks.native, ks.veth)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,12 +75,26 @@ func (ks *kernels) get(t testing.TB, s forward.Settings) *kernel {
 		})
 	}
 	k := &kernel{t: t, programs: ks.loaded[name], native: ks.native}
-	t.Cleanup(k.reset)
 	k.seen = k.counters()
 	return k
 }
 
-func loadForVectors(s forward.Settings, native, veth bool) (*Programs, error) {
+// needed leaves out the programs that vectors do not go through: to verify all
+// takes 2 s.
+func (ks *kernels) needed(read objectReader) objectReader {
+	return func() (*ebpf.CollectionSpec, error) {
+		spec, err := read()
+		if err != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool {
+			return name != bpfProgLbTcIn && name != bpfProgLbTcOut && (name != bpfProgLbXdp || !ks.native)
+		})
+		return spec, nil
+	}
+}
+
+func loadForVectors(read objectReader, s forward.Settings, native, veth bool) (*Programs, error) {
 	cfg := Config{
 		Addrs: s.InternalIPs, GenevePort: s.GenevePort, Keys: s.Keys, FlowEntries: s.FlowBuckets * flowWays,
 		Services: forwardtest.Limits.Services, Backends: forwardtest.Limits.Backends,
@@ -78,7 +108,7 @@ func loadForVectors(s forward.Settings, native, veth bool) (*Programs, error) {
 	if veth {
 		more[bpfVarCompleteChecksums] = uint8(1)
 	}
-	return loadPrograms(cfg, Uplink{MTU: s.MTU, MAC: s.MAC}, key, more)
+	return loadPrograms(read, cfg, Uplink{MTU: s.MTU, MAC: s.MAC}, key, more)
 }
 
 // reset leaves no table, no flow, no fragment and a full bucket of answers.
@@ -111,28 +141,42 @@ func (k *kernel) reset() {
 	}
 }
 
-func (k *kernel) counters() []Counter {
-	c, err := k.programs.Maps().Counters()
-	if err != nil {
+// counters are the packets of each reason, read in one go.
+func (k *kernel) counters() []uint64 {
+	var (
+		all    = k.programs.Maps().byName[bpfMapCounters]
+		cpus   = ebpf.MustPossibleCPU()
+		keys   = make([]uint32, all.MaxEntries())
+		values = make([]uint64, int(all.MaxEntries())*cpus)
+		cursor ebpf.MapBatchCursor
+	)
+	n, err := all.BatchLookup(&cursor, keys, values, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // that is the end
 		k.t.Fatal(err)
 	}
-	return c
+	packets := make([]uint64, forward.ReasonCount)
+	for i, reason := range keys[:n] {
+		for _, count := range values[i*cpus : (i+1)*cpus] {
+			packets[reason] += count
+		}
+	}
+	return packets
 }
 
 // counted is the one reason that was counted since the last call, None if there was none.
 func (k *kernel) counted() forward.Reason {
 	now := k.counters()
 	reason := forward.None
-	for i := range now {
-		switch now[i].Packets - k.seen[i].Packets {
+	for i, packets := range now {
+		switch packets - k.seen[i] {
 		case 0:
 		case 1:
 			if reason != forward.None {
-				k.t.Fatalf("counted twice: %s and %s", reason, now[i].Reason)
+				k.t.Fatalf("counted twice: %s and %s", reason, forward.Reason(i))
 			}
-			reason = forward.Reason(i + 1)
+			reason = forward.Reason(i)
 		default:
-			k.t.Fatalf("counted %d times: %s", now[i].Packets-k.seen[i].Packets, now[i].Reason)
+			k.t.Fatalf("counted %d times: %s", packets-k.seen[i], forward.Reason(i))
 		}
 	}
 	k.seen = now
@@ -254,9 +298,7 @@ func goesOn(frame, piece []byte) bool {
 // metadata to TC: that starts again with the client's packet, and has to come
 // to the same end.
 func (k *kernel) runNative(frame []byte, tick uint32) (forward.Reason, [][]byte, bool) {
-	if err := k.programs.ConfirmNextHops(tick); err != nil {
-		k.t.Fatal(err)
-	}
+	k.confirmNextHops(tick)
 	before := k.Records()
 	out := make([]byte, len(frame)+256)
 	// struct xdp_md
@@ -295,6 +337,21 @@ func (k *kernel) runNative(frame []byte, tick uint32) (forward.Reason, [][]byte,
 		k.checkStripped(run.DataOut[ctxOut.Data:], out)
 	}
 	return counted, k.sent(counted, frame, out), true
+}
+
+// confirmNextHops makes all next hops fresh, for XDP to go all the way.
+func (k *kernel) confirmNextHops(tick uint32) {
+	select {
+	case <-k.programs.Maps().nodesChanged:
+	default:
+		if tick == k.tick {
+			return
+		}
+	}
+	if err := k.programs.ConfirmNextHops(tick); err != nil {
+		k.t.Fatal(err)
+	}
+	k.tick = tick
 }
 
 // checkStripped: XDP hands over the client's packet as TC delivers it but for DNAT.

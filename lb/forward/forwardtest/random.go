@@ -5,10 +5,15 @@ package forwardtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
+	"github.com/fairlead/fairlead/lb/flow"
+	"github.com/fairlead/fairlead/lb/forward"
+	"github.com/fairlead/fairlead/lb/maglev"
 	"github.com/fairlead/fairlead/lb/packet"
 	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
@@ -18,12 +23,15 @@ import (
 func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 	t.Helper()
 	v := vector(fmt.Sprintf("random/%x", rnd.Uint64()), nil)
-	v.Settings.FlowBuckets = []int{1, 16}[rnd.IntN(2)]
-	s := storyteller{Rand: rnd, twin: NewTwin(t, v.Settings), tick: start, keys: map[uint32]lb.ServiceKey{}}
+	s := storyteller{Rand: rnd, tick: start, keys: map[uint32]lb.ServiceKey{}}
+	v.Settings = pick(&s, // few, for programs have to be loaded for each
+		settingsWith(16, selfV4, selfV6), settingsWith(16, selfV4, selfV6), settingsWith(1, selfV4, selfV6),
+		settingsWith(1, selfV4), settingsWith(16, selfV6))
+	s.twin, s.self = NewTwin(t, v.Settings), v.Settings.InternalIPs
 	first := s.table()
 	v.Tables = []*lb.Table{first}
 	plane := syncAll(t, s.twin.Maps(), v.Tables, &s.tick)
-	for range s.IntN(4) {
+	for range s.IntN(6) {
 		r := s.redirect()
 		v.Redirects = append(v.Redirects, r)
 		v.register(t, s.twin.Forwarder.Flows(), plane, s.twin.Maps(), r, start)
@@ -38,10 +46,7 @@ func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 				t.Fatal(err)
 			}
 		}
-		var out [][]byte
-		if step.Reason, out, _ = s.twin.Forward(step.Way, step.Packet, step.Tick); len(out) > 0 {
-			step.Want, step.More = out[0], out[1:]
-		}
+		step.want(s.twin)
 		v.Steps = append(v.Steps, step)
 	}
 	dump := Dump(s.twin.Records(), v.names(), s.tick)
@@ -54,6 +59,7 @@ func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 type storyteller struct {
 	*rand.Rand
 	twin *Twin
+	self []netip.Addr // the node's
 	tick uint32
 	keys map[uint32]lb.ServiceKey // of all services by their tags
 	// rest are packets that belong to an earlier one: they come later, in any
@@ -66,34 +72,67 @@ func pick[T any](s *storyteller, choices ...T) T { return choices[s.IntN(len(cho
 // oneIn is true once in n times.
 func (s *storyteller) oneIn(n int) bool { return s.IntN(n) == 0 }
 
-const web81 = "192.0.2.1:81"
+// More ways to the same Pods, by other ports and another VIP.
+const (
+	web81        = "192.0.2.1:81"
+	web2V4       = "192.0.2.2:80"
+	dns2V4       = "192.0.2.2:53"
+	web2V6       = "[2001:db8::2]:80"
+	dns2V6       = "[2001:db8::2]:53"
+	vip2V4       = "192.0.2.2"
+	vip2V6       = "2001:db8::2"
+	affinityTime = 1000 * dataplane.Tick
+)
 
+// table is a new state. The services that redirects are for are always there,
+// the others mostly.
 func (s *storyteller) table() *lb.Table {
 	v4, v6 := []string{a1, a2, b1, c1, d1}, []string{a1v6, b1v6}
-	services := []lb.Service{
-		svc(lb.TCP, webV4, s.pods(v4)...), svc(lb.TCP, web81, s.pods(v4)...), svc(lb.UDP, dnsV4, s.pods(v4)...),
-		svc(lb.TCP, webV6, s.pods(v6)...), svc(lb.UDP, dnsV6, s.pods(v6)...),
-	}
-	services[0] = withAffinity(services[0], pick(s, 0, 1000*dataplane.Tick))
-	services[2] = withAffinity(services[2], pick(s, 0, 1000*dataplane.Tick))
-	if s.oneIn(3) {
-		services[1] = local(services[1])
-		if s.oneIn(2) {
-			services[1].Backends = svc(lb.TCP, web81, b1, c1).Backends
+	services := []lb.Service{svc(lb.TCP, webV4, s.pods(v4)...), svc(lb.UDP, dnsV6, s.pods(v6)...)}
+	for _, other := range []lb.Service{
+		svc(lb.TCP, web81, s.pods(v4)...), svc(lb.UDP, dnsV4, s.pods(v4)...), svc(lb.TCP, webV6, s.pods(v6)...),
+		svc(lb.TCP, web2V4, s.pods(v4)...), svc(lb.UDP, dns2V4, s.pods(v4)...),
+		svc(lb.TCP, web2V6, s.pods(v6)...), svc(lb.UDP, dns2V6, s.pods(v6)...),
+	} {
+		if !s.oneIn(12) {
+			services = append(services, other)
 		}
 	}
-	if s.oneIn(4) {
-		services[4] = withRanges(services[4], "2001:db8:1::/126")
-	}
-	for _, service := range services {
-		s.keys[service.Key.Tag()] = service.Key
+	for i := range services {
+		services[i] = s.varied(services[i])
+		s.keys[services[i].Key.Tag()] = services[i].Key
 	}
 	return table(services...)
 }
 
+// varied is a service that may be unlike most others.
+func (s *storyteller) varied(service lb.Service) lb.Service {
+	if s.oneIn(4) {
+		service = withAffinity(service, affinityTime)
+	}
+	if s.oneIn(8) {
+		service = local(service)
+		if s.oneIn(2) { // none of its Pods is here
+			service.Backends = slices.DeleteFunc(service.Backends, func(b lb.Backend) bool { return b.Node == "a" })
+		}
+	}
+	if s.oneIn(10) {
+		service = withRanges(service, "198.51.100.0/32", "2001:db8:1::/126") // some of the clients
+	}
+	if s.oneIn(8) {
+		service = sized(service, maglev.Sizes[1])
+	}
+	if s.oneIn(4) {
+		for i := range service.Backends {
+			service.Backends[i].Weight = pick[uint16](s, 1, 2, 5)
+		}
+	}
+	return service
+}
+
 // redirect is a stray that was registered before the story begins.
 func (s *storyteller) redirect() Redirect {
-	r := Redirect{Client: s.client(false), Service: serviceKey(lb.TCP, webV4), Node: pick(s, "b", "c"), Until: start + s.Uint32N(2000)}
+	r := Redirect{Client: s.client(false), Service: serviceKey(lb.TCP, webV4), Node: pick(s, "b", "c", "d"), Until: start + s.Uint32N(10_000)}
 	if s.oneIn(3) {
 		r.Client, r.Service = s.client(true), serviceKey(lb.UDP, dnsV6)
 	}
@@ -121,10 +160,14 @@ func (s *storyteller) pods(all []string) []string {
 	return pods
 }
 
+// advance lets time go by: mostly none, and now and then as much as somebody
+// waits for, or a tick more.
 func (s *storyteller) advance() {
 	s.tick += pick[uint32](s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 10, 50, 200)
-	if s.oneIn(20) {
-		s.tick += pick[uint32](s, 447, 448, 1000, 1000, 9000)
+	if s.oneIn(40) {
+		s.tick += pick[uint32](s, flow.TimeoutTCPClosed, flow.FragmentTicks, 1000,
+			flow.TimeoutTCPHalfOpen, flow.TimeoutTCPFin, flow.TimeoutUDPHalfOpen, flow.TimeoutUDPEstablished, forward.PathMTUTicks)
+		s.tick += s.Uint32N(2)
 	}
 }
 

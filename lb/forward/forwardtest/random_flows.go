@@ -4,6 +4,7 @@ package forwardtest
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/flow"
@@ -11,36 +12,45 @@ import (
 	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
 
-// conversation is mostly a flow that there is: as the client knows it, and as
-// its Pod does.
+// conversation is a flow as the client knows it, and as its Pod does.
 type conversation struct {
 	client, seen, vip, pod string
 	proto                  uint8
 }
 
+// conversation is mostly one that there is.
 func (s *storyteller) conversation() conversation {
+	if c, ok := s.known(flow.Own); ok && !s.oneIn(8) {
+		return c
+	}
 	c := conversation{"198.51.100.0:40000", "198.51.100.0:40000", webV4, pick(s, a1, a2, b1), packet.ProtoTCP}
 	if s.oneIn(8) {
 		c.vip, c.proto = dnsV4, packet.ProtoUDP
 	}
-	if s.oneIn(8) {
-		return c
-	}
+	return c
+}
+
+// known is what a record of one of these kinds tells of; ok is false when there
+// is none. A redirect knows no Pod, and an affinity no port of its client.
+func (s *storyteller) known(kinds ...flow.Kind) (c conversation, ok bool) {
 	pods := map[uint32]string{tag(a1): a1, tag(a2): a2, tag(a1v6): a1v6}
 	records := s.twin.Records()
 	for at, left := s.IntN(len(records)), len(records); left > 0; at, left = at+1, left-1 {
 		r := records[at%len(records)]
-		key, known := s.keys[r.ServiceTag]
-		if r.Kind != flow.Own || !known || pods[r.BackendTag] == "" {
+		key, there := s.keys[r.ServiceTag]
+		if !there || !slices.Contains(kinds, r.Kind) || r.Kind == flow.Own && pods[r.BackendTag] == "" {
 			continue
+		}
+		if r.Kind == flow.Affinity {
+			r.Port = uint16(40000 + s.IntN(3))
 		}
 		client := netip.AddrFrom16(r.Client).Unmap()
 		return conversation{
 			client: netip.AddrPortFrom(client, r.Port).String(), seen: netip.AddrPortFrom(client, r.PodPort).String(),
-			vip: netip.AddrPortFrom(key.VIP, key.Port).String(), pod: pods[r.BackendTag], proto: r.Proto,
-		}
+			vip: netip.AddrPortFrom(key.VIP, key.Port).String(), pod: pods[r.BackendTag], proto: uint8(key.Proto),
+		}, true
 	}
-	return c
+	return c, false
 }
 
 // segment is one of the conversation's packets.

@@ -3,9 +3,12 @@
 package forwardtest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
+	"github.com/fairlead/fairlead/lb/flow"
+	"github.com/fairlead/fairlead/lb/packet"
 	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
 
@@ -39,32 +42,50 @@ func (s *storyteller) payload() []byte {
 	return b
 }
 
+// request is a packet of a client that there is a record of, or of any.
 func (s *storyteller) request() packettest.Frame {
 	v6 := s.oneIn(3)
-	client, web, dns := s.client(v6), pick(s, webV4, web81), dnsV4
-	if v6 {
-		web, dns = webV6, dnsV6
+	client, vip, proto := s.client(v6), s.vip(v6), uint8(packet.ProtoTCP)
+	if s.oneIn(3) {
+		vip, proto = s.dns(v6), packet.ProtoUDP
+	}
+	if c, ok := s.known(pick(s, flow.Own, flow.Own, flow.Redirect, flow.Affinity)); ok && s.oneIn(2) {
+		client, vip, proto = c.client, c.vip, c.proto
 	}
 	if s.oneIn(40) {
-		web = pick(s, otherPort(web), otherHost(web))
+		vip = pick(s, otherPort(vip), otherHost(vip))
 	}
 	var f packettest.Frame
-	if s.oneIn(3) {
-		f = packettest.UDP(client, dns, "")
-		f.NoChecksum = !v6 && s.oneIn(4)
+	if proto == packet.ProtoUDP {
+		f = packettest.UDP(client, vip, "")
+		f.NoChecksum = f.Src.Addr().Is4() && s.oneIn(4)
 	} else {
-		f = packettest.TCP(client, web, pick[uint8](s, syn, syn, syn, ack, ack, ack, ack|fin, rst, rst|ack, syn|ack))
-		f.Seq, f.Ack = s.Uint32(), podISN+pick[uint32](s, 0, 1, 2, 0x4000, 0x8000_0000)
+		f = packettest.TCP(client, vip, pick[uint8](s, syn, syn, syn, ack, ack, ack, ack|fin, rst, rst|ack, syn|ack))
+		f.Seq, f.Ack = s.Uint32(), podISN+pick[uint32](s, 0, 1, 1, 1, 2, 0x4000, 0x4001, 0x8000_0000)
 	}
 	f.TTL = pick[uint8](s, 64, 64, 64, 64, 64, 64, 2, 1)
 	f.Payload = s.payload()
 	return f
 }
 
+func (s *storyteller) vip(v6 bool) string {
+	if v6 {
+		return pick(s, webV6, webV6, web2V6)
+	}
+	return pick(s, webV4, webV4, web81, web2V4)
+}
+
+func (s *storyteller) dns(v6 bool) string {
+	if v6 {
+		return pick(s, dnsV6, dnsV6, dns2V6)
+	}
+	return pick(s, dnsV4, dnsV4, dns2V4)
+}
+
 func (s *storyteller) ping() packettest.Frame {
-	f := packettest.Ping("198.51.100.7", "192.0.2.1")
+	f := packettest.Ping("198.51.100.7", pick(s, "192.0.2.1", "192.0.2.1", vip2V4))
 	if s.oneIn(2) {
-		f = packettest.Ping("2001:db8:1::7", "2001:db8::1")
+		f = packettest.Ping("2001:db8:1::7", pick(s, "2001:db8::1", "2001:db8::1", vip2V6))
 	}
 	f.Payload = s.payload()
 	if s.oneIn(8) {
@@ -88,6 +109,9 @@ func (s *storyteller) odd(f packettest.Frame) packettest.Frame {
 		if s.oneIn(8) {
 			f.IPOptions = pick(s, []byte{1, 1, 1, 0}, make([]byte, 40))
 		}
+		if s.oneIn(8) {
+			f.ID = carrying(f)
+		}
 		return f
 	}
 	if s.oneIn(4) {
@@ -98,6 +122,14 @@ func (s *storyteller) odd(f packettest.Frame) packettest.Frame {
 		f.Extensions = pick(s, unwalked(f)...).Extensions
 	}
 	return f
+}
+
+// carrying is the id with which the IPv4 header's checksum becomes 0xfffe: an
+// update of it then has to carry.
+func carrying(f packettest.Frame) uint32 {
+	f.ID = 0
+	id := uint32(binary.BigEndian.Uint16(f.IP()[10:])) + 1 // what the sum lacks to 0x0001, its complement
+	return (id + id>>16) & 0xffff
 }
 
 func (s *storyteller) untagged(f packettest.Frame) packettest.Frame {
@@ -114,7 +146,7 @@ func (s *storyteller) fragmented(f packettest.Frame) []packettest.Frame {
 	if f.Src.Addr().Is6() {
 		length -= 20
 	}
-	if length < 2*least || !s.oneIn(4) {
+	if length < 2*least || !s.oneIn(6) {
 		return []packettest.Frame{f}
 	}
 	f.Fragment, f.Atomic = 0, false
@@ -145,13 +177,17 @@ func (s *storyteller) arrivals(frames []packettest.Frame) []Step {
 		if i > 0 && s.oneIn(3) {
 			break
 		}
-		wire[i] = tag(pick(s, a1, a1, a1, a2, b1, c1, d1, e1, a1v6, a1v6, a1v6, b1v6))
+		pod := pick(s, a1, a1, a1, a2, b1, c1, d1, e1)
+		if frames[0].Src.Addr().Is6() != s.oneIn(20) {
+			pod = pick(s, a1v6, a1v6, b1v6)
+		}
+		wire[i] = tag(pod)
 	}
-	over6, tos := s.oneIn(4), pick[uint8](s, 0, 0, 1, 2, 3)
+	self, tos := s.self[s.IntN(len(s.self))], pick[uint8](s, 0, 0, 1, 2, 3)
 	return s.sent(In, frames, func(f packettest.Frame) framer {
-		t := packettest.Encap(nodeB, selfV4, geneve, key, f)
-		if over6 {
-			t.Src, t.Dst = netip.MustParseAddr("fd00::2"), netip.MustParseAddr(selfV6)
+		t := packettest.Encap(nodeB, self.String(), geneve, key, f)
+		if self.Is6() {
+			t.Src = netip.MustParseAddr("fd00::2")
 			if s.oneIn(20) {
 				t.Extensions = pick(s, walked(f)...).Extensions
 			}
