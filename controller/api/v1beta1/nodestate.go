@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// NodeState is what the agent of a node says about it. It has the node's name,
+// and nobody but that agent writes it. Endpoints enter lookup tables only on
+// nodes whose NodeState says that the programs are attached, in the boot that
+// the node is in.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Attached",type=boolean,JSONPath=`.status.attached`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.mode`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Problems",type=string,JSONPath=`.status.problems[*].service`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NodeState struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Status NodeStateStatus `json:"status,omitempty"`
+}
+
+// NodeStateStatus is the state of a node's datapath.
+type NodeStateStatus struct {
+	// Attached says that the programs forward, with the agent or without.
+	//
+	// +optional
+	Attached bool `json:"attached,omitempty"`
+	// BootID is the node's boot in which that was so; programs do not outlive it.
+	//
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+	// Version is the agent's.
+	//
+	// +optional
+	Version string `json:"version,omitempty"`
+	// Mode is how packets are received: native, generic, off or userspace.
+	//
+	// +optional
+	Mode string `json:"mode,omitempty"`
+	// RecordsVersion, WireVersion and HashVersion are the formats that the
+	// programs speak. A node of another hash or wire version is not sent to.
+	//
+	// +optional
+	RecordsVersion int32 `json:"recordsVersion,omitempty"`
+	// +optional
+	WireVersion int32 `json:"wireVersion,omitempty"`
+	// +optional
+	HashVersion int32 `json:"hashVersion,omitempty"`
+	// Draining are endpoints that left their Service while their Pod still
+	// runs on the node: their connections are kept.
+	//
+	// +optional
+	// +listType=atomic
+	Draining []DrainingEndpoint `json:"draining,omitempty"`
+	// Problems are Services that the node could not bring into its tables.
+	//
+	// +optional
+	// +listType=atomic
+	Problems []ServiceProblem `json:"problems,omitempty"`
+}
+
+// DrainingEndpoint is an endpoint of a Service port that gets no new connections.
+type DrainingEndpoint struct {
+	// Service is the Service's namespace/name.
+	Service string `json:"service"`
+	// Port is the name of the Service's port; empty where it has none.
+	//
+	// +optional
+	Port string `json:"port,omitempty"`
+	// Address is the endpoint's address and port.
+	Address string `json:"address"`
+}
+
+// ServiceProblem is what keeps a Service from being forwarded on a node.
+type ServiceProblem struct {
+	// Service is the Service's namespace/name.
+	Service string `json:"service"`
+	// Message says what is wrong.
+	Message string `json:"message"`
+}
+
+// NodeStateList is a list of node states.
+//
+// +kubebuilder:object:root=true
+type NodeStateList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []NodeState `json:"items"`
+}
