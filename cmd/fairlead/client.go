@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -67,4 +68,23 @@ func ask(ctx context.Context, socket, path string, query url.Values) (io.ReadClo
 	defer response.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4096)) // as much as there is
 	return nil, fmt.Errorf("the agent says: %s", strings.TrimSpace(string(text)))
+}
+
+// show gets a report from the agent and writes it: as it came for -o json, by
+// table otherwise. what names it in errors.
+func show[Report any](ctx context.Context, env *env, f clientFlags, path string, query url.Values, what string, table func(io.Writer, Report) error) error {
+	body, err := ask(ctx, f.socket, path, query)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if f.json {
+		_, err := io.Copy(env.stdout, body)
+		return err
+	}
+	var report Report
+	if err := json.NewDecoder(body).Decode(&report); err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	return table(env.stdout, report)
 }

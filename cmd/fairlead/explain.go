@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"net/url"
 
@@ -36,23 +34,7 @@ func runExplain(ctx context.Context, env *env, args []string) error {
 	if _, err := parseAsked(query); err != nil {
 		return usageError{err}
 	}
-	body, err := ask(ctx, f.socket, "/explain", query)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if f.json {
-		_, err := io.Copy(env.stdout, body)
-		return err
-	}
-	var report explainReport
-	if err := json.NewDecoder(body).Decode(&report); err != nil {
-		return fmt.Errorf("read explanation: %w", err)
-	}
-	if len(report.Packets) == 0 {
-		return errors.New("read explanation: it is about no packet")
-	}
-	return printExplanation(env.stdout, report)
+	return show(ctx, env, f, "/explain", query, "explanation", printExplanation)
 }
 
 // asked is what an explanation is wanted of.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -23,6 +24,9 @@ var packetTitles = map[string]string{
 
 // printExplanation tells the steps that are the same for all packets once.
 func printExplanation(w io.Writer, r explainReport) error {
+	if len(r.Packets) == 0 {
+		return errors.New("read explanation: it is about no packet")
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s → %s, as it comes to %s from the network\n", r.Protocol, r.Client, r.VIP, r.Node)
 	if r.Tables != "synced" {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -19,20 +18,7 @@ func runStatus(ctx context.Context, env *env, args []string) error {
 	if err := parseFlags(env, flags, args); err != nil {
 		return err
 	}
-	body, err := ask(ctx, f.socket, "/status", nil)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if f.json {
-		_, err := io.Copy(env.stdout, body)
-		return err
-	}
-	var report statusReport
-	if err := json.NewDecoder(body).Decode(&report); err != nil {
-		return fmt.Errorf("read status: %w", err)
-	}
-	return printStatus(env.stdout, report)
+	return show(ctx, env, f, "/status", nil, "status", printStatus)
 }
 
 // printer writes aligned columns.

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/fairlead/fairlead/perf/lab"
 	"github.com/fairlead/fairlead/perf/lab/cluster"
 )
 
@@ -15,17 +14,7 @@ import (
 // tracking forgot the flow. The node masquerades that as a flow that the Pod
 // begins; to the client it has to come from the VIP all the same.
 func TestForgottenConntrack(t *testing.T) {
-	lab.RequireRoot(t)
-	for _, mode := range modes {
-		t.Run(mode, func(t *testing.T) {
-			c := startOn(t, mode, lab.Options{SoftHop: lab.SoftHopOwners})
-			for _, p := range herePlaces(t, c) {
-				for family := range clientAddrs {
-					t.Run(fmt.Sprintf("%s-v%d", p.name, 4+2*family), func(t *testing.T) { testForgotten(t, c, p, family) })
-				}
-			}
-		})
-	}
+	atEveryPlace(t, testForgotten)
 }
 
 // testForgotten has a client socket that hears everybody, so that it would hear

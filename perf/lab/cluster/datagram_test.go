@@ -68,6 +68,22 @@ func herePlaces(t *testing.T, c *cluster.Cluster) []*place {
 	}
 }
 
+// atEveryPlace runs a test in every mode for the ingress node's Pod and for one
+// behind the tunnel, over IPv4 and IPv6, with software checksums at the owners.
+func atEveryPlace(t *testing.T, test func(*testing.T, *cluster.Cluster, *place, int)) {
+	lab.RequireRoot(t)
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			c := startOn(t, mode, lab.Options{SoftHop: lab.SoftHopOwners})
+			for _, p := range herePlaces(t, c) {
+				for family := range clientAddrs {
+					t.Run(fmt.Sprintf("%s-v%d", p.name, 4+2*family), func(t *testing.T) { test(t, c, p, family) })
+				}
+			}
+		})
+	}
+}
+
 // dial connects the client to the place.
 func (p *place) dial(t *testing.T, c *cluster.Cluster, family int) *udpSocket {
 	t.Helper()

@@ -3,7 +3,6 @@
 package cluster_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -14,17 +13,7 @@ import (
 // TestFragments sends datagrams that travel in pieces both ways, to a Pod on
 // the ingress node and to one behind the tunnel, where pieces get smaller.
 func TestFragments(t *testing.T) {
-	lab.RequireRoot(t)
-	for _, mode := range modes {
-		t.Run(mode, func(t *testing.T) {
-			c := startOn(t, mode, lab.Options{SoftHop: lab.SoftHopOwners})
-			for _, p := range herePlaces(t, c) {
-				for family := range clientAddrs {
-					t.Run(fmt.Sprintf("%s-v%d", p.name, 4+2*family), func(t *testing.T) { testFragments(t, c, p, family) })
-				}
-			}
-		})
-	}
+	atEveryPlace(t, testFragments)
 }
 
 // testFragments lets the client learn the path MTU first: IPv6 is fragmented by
