@@ -365,6 +365,18 @@ func (k *kernel) checkStripped(xdp, tc []byte) {
 	if string(xdp[:14]) != string(tc[:14]) {
 		k.t.Fatalf("ethernet header: xdp % x, tc % x", xdp[:14], tc[:14])
 	}
+	if packet.EtherType(binary.BigEndian.Uint16(xdp[12:])) == packet.EtherTypeIPv6 {
+		if to := 14 + 24; string(xdp[14:to]) != string(tc[14:to]) {
+			k.t.Fatalf("IPv6 header: xdp % x, tc % x", xdp[14:to], tc[14:to])
+		}
+		return
+	}
+	// The checksum makes up for another destination: the sum is the same.
+	end := 14 + 4*int(xdp[14]&15)
+	same := string(xdp[14:24]) == string(tc[14:24]) && string(xdp[26:30]) == string(tc[26:30]) && string(xdp[34:end]) == string(tc[34:end])
+	if !same || packet.Fold(packet.Sum(0, xdp[14:end])) != packet.Fold(packet.Sum(0, tc[14:end])) {
+		k.t.Fatalf("IPv4 header: xdp % x, tc % x", xdp[14:end], tc[14:end])
+	}
 }
 
 func (k *kernel) Records() []flow.Record {

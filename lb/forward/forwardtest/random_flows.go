@@ -125,5 +125,14 @@ func (s *storyteller) tunnelError() packettest.Frame {
 	if netip.MustParseAddr(node).Is6() {
 		src = selfV6
 	}
-	return s.complaint(packettest.Encap(src, node, pick[uint16](s, geneve, geneve, geneve, 7472), key1, s.request()).Frame())
+	e := s.complaint(packettest.Encap(src, node, pick[uint16](s, geneve, geneve, geneve, 7472), key1, s.request()).Frame())
+	if s.oneIn(4) {
+		return e
+	}
+	// What is learned from: too big, with enough of the packet.
+	tooBig := [2]uint8{3, 4}
+	if e.Quote.Src.Addr().Is6() {
+		tooBig = [2]uint8{2, 0}
+	}
+	return packettest.ICMPError(e.Src.Addr().String(), *e.Quote, tooBig[0], tooBig[1], 500).WithMTU(pick[uint32](s, 576, 1280, 1400))
 }

@@ -32,7 +32,7 @@ func (s *storyteller) client(v6 bool) string {
 
 // lengths are those of payloads; the larger ones are about what fits through
 // the tunnels, or does not.
-var lengths = []int{0, 1, 2, 3, 100, 100, 101, 1192, 1372, 1373, 1392, 1393, 1404, 1405, 2000, 3001}
+var lengths = []int{0, 1, 2, 3, 100, 100, 101, 600, 1192, 1372, 1373, 1392, 1393, 1404, 1405, 2000, 3001}
 
 func (s *storyteller) payload() []byte {
 	b := make([]byte, pick(s, lengths...))
@@ -64,6 +64,9 @@ func (s *storyteller) request() packettest.Frame {
 		f.Seq, f.Ack = s.Uint32(), podISN+pick[uint32](s, 0, 1, 1, 1, 2, 0x4000, 0x4001, 0x8000_0000)
 	}
 	f.TTL = pick[uint8](s, 64, 64, 64, 64, 64, 64, 2, 1)
+	if f.Src.Addr().Is4() {
+		f.ID = s.Uint32N(1 << 16) // so that every header checksum comes about
+	}
 	f.Payload = s.payload()
 	return f
 }
