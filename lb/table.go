@@ -10,17 +10,36 @@ import (
 	"slices"
 )
 
-// Table is the whole desired state of one node. It never changes after
-// NewTable: a new state is a new Table, and Diff says what lies between.
+// Table is the whole desired state of one node. It never changes: a new state
+// is a new Table, made by NewTable or, where little differs, by Update, and Diff
+// says what lies between two.
 type Table struct {
 	self      string
 	selfAddrs []netip.Addr
-	nodes     []Node    // sorted by name, without self
-	services  []Service // sorted by key
+	// What equal pointers point to is equal: Tables share what does not differ.
+	nodes    []*Node    // sorted by name, without self
+	services []*Service // sorted by key
 }
 
-// NewTable checks, copies and sorts. Every problem is reported, joined; on an
-// error there is no Table. self must be the name of one of nodes.
+// ServiceError is what is wrong about one service port.
+type ServiceError struct {
+	Key ServiceKey
+	Err error
+}
+
+// Error names the service port.
+func (e *ServiceError) Error() string { return fmt.Sprintf("service %s: %s", e.Key, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *ServiceError) Unwrap() error { return e.Err }
+
+func serviceErrorf(key ServiceKey, format string, args ...any) error {
+	return &ServiceError{key, fmt.Errorf(format, args...)}
+}
+
+// NewTable checks, copies and sorts. Every problem is reported, joined, those of
+// a service as a *ServiceError; on an error there is no Table. self must be the
+// name of one of nodes. All services must agree on the node of a backend.
 func NewTable(self string, nodes []Node, services []Service) (*Table, error) {
 	t := &Table{self: self}
 	var problems []error
@@ -34,7 +53,7 @@ func NewTable(self string, nodes []Node, services []Service) (*Table, error) {
 		if n.Name == self {
 			t.selfAddrs = n.Addrs
 		} else {
-			t.nodes = append(t.nodes, n)
+			t.nodes = append(t.nodes, &n)
 		}
 	}
 	if !known[self] {
@@ -42,21 +61,18 @@ func NewTable(self string, nodes []Node, services []Service) (*Table, error) {
 	}
 	nodeOf := map[netip.AddrPort]string{}
 	for _, s := range services {
-		s.SourceRanges = slices.Clone(s.SourceRanges)
-		s.Backends = slices.Clone(s.Backends)
-		slices.SortFunc(s.Backends, func(a, b Backend) int { return a.Addr.Compare(b.Addr) })
-		if !unmapped(s.Key.VIP) {
-			problems = append(problems, fmt.Errorf("service %s: VIP %q: want an IPv6 or an unmapped IPv4 address", s.Key, s.Key.VIP))
-		}
-		problems = append(problems, checkBackends(s, known)...)
+		own, faults := ownService(s, func(node string) bool { return known[node] })
+		problems = append(problems, faults...)
 		problems = append(problems, checkNodes(s, nodeOf)...)
-		t.services = append(t.services, s)
+		if own != nil {
+			t.services = append(t.services, own)
+		}
 	}
-	slices.SortFunc(t.nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(t.services, func(a, b Service) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(t.nodes, compareNodes)
+	slices.SortFunc(t.services, compareServices)
 	for i := 1; i < len(t.services); i++ {
 		if t.services[i].Key == t.services[i-1].Key {
-			problems = append(problems, fmt.Errorf("service %s: listed twice", t.services[i].Key))
+			problems = append(problems, serviceErrorf(t.services[i].Key, "listed twice"))
 		}
 	}
 	if len(problems) > 0 {
@@ -65,28 +81,59 @@ func NewTable(self string, nodes []Node, services []Service) (*Table, error) {
 	return t, nil
 }
 
-func checkBackends(s Service, nodes map[string]bool) []error {
+// ownService returns a sorted copy without the backends that are not usable, nil
+// if the service is not, and what is wrong about it.
+func ownService(s Service, known func(node string) bool) (*Service, []error) {
 	var problems []error
-	wire := map[WireID]netip.AddrPort{}
+	usable := unmapped(s.Key.VIP)
+	if !usable {
+		problems = append(problems, serviceErrorf(s.Key, "VIP %q: want an IPv6 or an unmapped IPv4 address", s.Key.VIP))
+	}
+	s.SourceRanges = slices.Clone(s.SourceRanges)
+	s.Backends = slices.Clone(s.Backends)
+	slices.SortFunc(s.Backends, func(a, b Backend) int { return a.Addr.Compare(b.Addr) })
+	good, faults := checkBackends(s, known)
+	problems = append(problems, faults...)
+	if !usable {
+		return nil, problems
+	}
+	s.Backends = good
+	return &s, problems
+}
+
+// checkBackends returns the usable backends. Of two with the same wire id that is
+// the one with the lower address, on every node. It overwrites s.Backends if
+// some are not usable.
+func checkBackends(s Service, known func(node string) bool) (good []Backend, problems []error) {
+	wire := make(map[WireID]netip.AddrPort, len(s.Backends))
+	good = s.Backends[:0]
 	for _, b := range s.Backends {
+		before := len(problems)
+		fault := func(format string, args ...any) {
+			problems = append(problems, serviceErrorf(s.Key, "backend %s: "+format, append([]any{b.Addr}, args...)...))
+		}
 		switch other, taken := wire[b.WireID()]; {
 		case taken && other == b.Addr:
-			problems = append(problems, fmt.Errorf("service %s: backend %s: listed twice", s.Key, b.Addr))
+			fault("listed twice")
 		case taken:
-			problems = append(problems, fmt.Errorf("service %s: backend %s: has the same wire id as %s", s.Key, b.Addr, other))
+			fault("has the same wire id as %s", other)
+		default:
+			wire[b.WireID()] = b.Addr
 		}
-		wire[b.WireID()] = b.Addr
 		if b.Weight == 0 {
-			problems = append(problems, fmt.Errorf("service %s: backend %s: weight 0: want 1 at least", s.Key, b.Addr))
+			fault("weight 0: want 1 at least")
 		}
-		if !nodes[b.Node] {
-			problems = append(problems, fmt.Errorf("service %s: backend %s: unknown node %q", s.Key, b.Addr, b.Node))
+		if !known(b.Node) {
+			fault("unknown node %q", b.Node)
 		}
 		if !unmapped(b.Addr.Addr()) || b.Addr.Addr().Is4() != s.Key.VIP.Is4() {
-			problems = append(problems, fmt.Errorf("service %s: backend %s: not of the VIP's address family", s.Key, b.Addr))
+			fault("not of the VIP's address family")
+		}
+		if len(problems) == before {
+			good = append(good, b)
 		}
 	}
-	return problems
+	return good, problems
 }
 
 // checkNodes makes sure that all services agree where a backend is. nodeOf
@@ -96,7 +143,7 @@ func checkNodes(s Service, nodeOf map[netip.AddrPort]string) []error {
 	for _, b := range s.Backends {
 		node, seen := nodeOf[b.Addr]
 		if seen && node != b.Node {
-			problems = append(problems, fmt.Errorf("service %s: backend %s: on node %q here, on node %q elsewhere", s.Key, b.Addr, b.Node, node))
+			problems = append(problems, serviceErrorf(s.Key, "backend %s: on node %q here, on node %q elsewhere", b.Addr, b.Node, node))
 		}
 		nodeOf[b.Addr] = b.Node
 	}
@@ -105,6 +152,10 @@ func checkNodes(s Service, nodeOf map[netip.AddrPort]string) []error {
 
 func unmapped(a netip.Addr) bool { return a.IsValid() && !a.Is4In6() }
 
+func compareNodes(a, b *Node) int { return cmp.Compare(a.Name, b.Name) }
+
+func compareServices(a, b *Service) int { return a.Key.Compare(b.Key) }
+
 // Self is the name of the node that the table is for.
 func (t *Table) Self() string { return t.self }
 
@@ -112,73 +163,33 @@ func (t *Table) Self() string { return t.self }
 func (t *Table) SelfAddrs() []netip.Addr { return t.selfAddrs }
 
 // Nodes are all nodes but self, sorted by name. The caller must not change them.
-func (t *Table) Nodes() []Node { return t.nodes }
+func (t *Table) Nodes() []*Node { return t.nodes }
+
+// Node returns the node of that name, nil if there is none or it is self.
+func (t *Table) Node(name string) *Node {
+	i, ok := t.findNode(name)
+	if !ok {
+		return nil
+	}
+	return t.nodes[i]
+}
+
+func (t *Table) findNode(name string) (int, bool) {
+	return slices.BinarySearchFunc(t.nodes, name, func(n *Node, name string) int { return cmp.Compare(n.Name, name) })
+}
 
 // Services are sorted by key. The caller must not change them.
-func (t *Table) Services() []Service { return t.services }
+func (t *Table) Services() []*Service { return t.services }
 
-// Delta is what lies between two Tables. Everything is sorted.
-type Delta struct {
-	PutNodes       []Node       // new or with another address
-	DeleteNodes    []string     // gone
-	PutServices    []Service    // new or different in anything
-	DeleteServices []ServiceKey // gone
-}
-
-// Empty says that there is nothing to do.
-func (d Delta) Empty() bool {
-	return len(d.PutNodes)+len(d.DeleteNodes)+len(d.PutServices)+len(d.DeleteServices) == 0
-}
-
-// Diff returns what leads from t to next. A nil t is the empty table.
-func (t *Table) Diff(next *Table) Delta {
-	if t == nil {
-		t = &Table{}
+// Service returns the service port with that key, nil if there is none.
+func (t *Table) Service(key ServiceKey) *Service {
+	i, ok := t.findService(key)
+	if !ok {
+		return nil
 	}
-	var d Delta
-	d.PutNodes, d.DeleteNodes = diff(t.nodes, next.nodes, Node.key, cmp.Compare[string], Node.equal)
-	d.PutServices, d.DeleteServices = diff(t.services, next.services, Service.key, ServiceKey.Compare, Service.equal)
-	return d
+	return t.services[i]
 }
 
-func (n Node) key() string { return n.Name }
-
-func (n Node) equal(o Node) bool { return n.Name == o.Name && slices.Equal(n.Addrs, o.Addrs) }
-
-func (s Service) key() ServiceKey { return s.Key }
-
-// equal is reflect.DeepEqual, which a Diff of 10,000 services is too slow with.
-func (s Service) equal(o Service) bool {
-	return s.Key == o.Key && s.Name == o.Name && s.Policy == o.Policy && s.Affinity == o.Affinity &&
-		s.TableSize == o.TableSize && slices.Equal(s.Backends, o.Backends) &&
-		(s.SourceRanges == nil) == (o.SourceRanges == nil) && slices.Equal(s.SourceRanges, o.SourceRanges)
-}
-
-// diff merges two lists sorted by key.
-func diff[T, K any](from, to []T, key func(T) K, compare func(K, K) int, equal func(T, T) bool) (put []T, gone []K) {
-	for len(from) > 0 || len(to) > 0 {
-		order := 0
-		switch {
-		case len(from) == 0:
-			order = 1
-		case len(to) == 0:
-			order = -1
-		default:
-			order = compare(key(from[0]), key(to[0]))
-		}
-		switch {
-		case order < 0:
-			gone = append(gone, key(from[0]))
-			from = from[1:]
-		case order > 0:
-			put = append(put, to[0])
-			to = to[1:]
-		default:
-			if !equal(from[0], to[0]) {
-				put = append(put, to[0])
-			}
-			from, to = from[1:], to[1:]
-		}
-	}
-	return put, gone
+func (t *Table) findService(key ServiceKey) (int, bool) {
+	return slices.BinarySearchFunc(t.services, key, func(s *Service, k ServiceKey) int { return s.Key.Compare(k) })
 }

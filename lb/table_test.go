@@ -46,6 +46,14 @@ func mustTable(t testing.TB, nodes []Node, services ...Service) *Table {
 	return table
 }
 
+func values[T any](list []*T) []T {
+	var out []T
+	for _, p := range list {
+		out = append(out, *p)
+	}
+	return out
+}
+
 // collision finds two backends with one wire id.
 func collision() (Backend, Backend) {
 	seen := map[WireID]netip.AddrPort{}
@@ -133,10 +141,10 @@ func TestNewTableSortsCopiesAndKeepsSelfApart(t *testing.T) {
 
 	want := web(backend("10.0.0.1:80", "a"), backend("10.0.0.2:80", "b"))
 	want.SourceRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	if diff := cmp.Diff([]Service{s2, want}, table.Services(), compareAddrs); diff != "" {
+	if diff := cmp.Diff([]Service{s2, want}, values(table.Services()), compareAddrs); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]Node{node("b", "10.9.0.2"), node("c", "10.9.0.3")}, table.Nodes(), compareAddrs); diff != "" {
+	if diff := cmp.Diff([]Node{node("b", "10.9.0.2"), node("c", "10.9.0.3")}, values(table.Nodes()), compareAddrs); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(node("a", "10.9.0.1", "fd00::1").Addrs, table.SelfAddrs(), compareAddrs); table.Self() != "a" || diff != "" {
@@ -215,7 +223,7 @@ func TestDiff(t *testing.T) {
 
 func TestDiffOfNilIsTheWholeTable(t *testing.T) {
 	table := mustTable(t, []Node{node("a", "10.9.0.1"), node("b", "10.9.0.2")}, web(backend("10.0.0.1:80", "b")))
-	want := Delta{PutNodes: table.Nodes(), PutServices: table.Services()}
+	want := Delta{PutNodes: values(table.Nodes()), PutServices: values(table.Services())}
 	if diff := cmp.Diff(want, (*Table)(nil).Diff(table), compareAddrs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -242,7 +250,7 @@ func TestDiffApplied(t *testing.T) {
 		from, to := random(), random()
 		state := map[ServiceKey]Service{}
 		for _, s := range from.Services() {
-			state[s.Key] = s
+			state[s.Key] = *s
 		}
 		delta := from.Diff(to)
 		for _, k := range delta.DeleteServices {
@@ -253,7 +261,7 @@ func TestDiffApplied(t *testing.T) {
 		}
 		want := map[ServiceKey]Service{}
 		for _, s := range to.Services() {
-			want[s.Key] = s
+			want[s.Key] = *s
 		}
 		if diff := cmp.Diff(want, state, compareAddrs); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)

@@ -159,15 +159,24 @@ func (m *Maps) backend(id lb.BackendID) (bpfLbBackend, error) {
 
 // PutBackend writes the entry, then what replies find it by.
 func (m *Maps) PutBackend(id lb.BackendID, e dataplane.BackendEntry) error {
+	before, err := m.backend(id)
+	if err != nil {
+		return fmt.Errorf("read backend %d: %w", id, err)
+	}
 	b := toBackend(e)
+	if before.Tag != 0 && before != b {
+		if err := m.forgetLocal(id, before); err != nil {
+			return err
+		}
+	}
 	if err := m.byName[bpfMapBackends].Put(uint32(id), &b); err != nil {
 		return fmt.Errorf("put backend %s: %w", e.Addr, err)
 	}
-	local, key := m.byName[bpfMapLocalBackends], toBackendKey(e.Addr)
 	if e.Node != lb.SelfNode {
-		return deleteKey(local, &key)
+		return nil
 	}
-	if err := local.Put(&key, uint32(id)); err != nil {
+	key := toBackendKey(e.Addr)
+	if err := m.byName[bpfMapLocalBackends].Put(&key, uint32(id)); err != nil {
 		return fmt.Errorf("put local backend %s: %w", e.Addr, err)
 	}
 	return nil
@@ -182,12 +191,25 @@ func (m *Maps) DeleteBackend(id lb.BackendID) error {
 	if b.Tag == 0 {
 		return nil
 	}
-	key := bpfLbBackendKey{Addr: b.Addr, Port: b.Port}
-	if err := deleteKey(m.byName[bpfMapLocalBackends], &key); err != nil {
-		return fmt.Errorf("delete local backend %d: %w", id, err)
+	if err := m.forgetLocal(id, b); err != nil {
+		return err
 	}
 	if err := m.byName[bpfMapBackends].Put(uint32(id), &bpfLbBackend{}); err != nil {
 		return fmt.Errorf("delete backend %d: %w", id, err)
+	}
+	return nil
+}
+
+// forgetLocal keeps the reply path from finding the backend, if it is the one
+// that is found by its address.
+func (m *Maps) forgetLocal(id lb.BackendID, b bpfLbBackend) error {
+	local, key := m.byName[bpfMapLocalBackends], bpfLbBackendKey{Addr: b.Addr, Port: b.Port}
+	var known uint32
+	if err := local.Lookup(&key, &known); errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && known != uint32(id) {
+		return nil
+	}
+	if err := deleteKey(local, &key); err != nil {
+		return fmt.Errorf("delete local backend %d: %w", id, err)
 	}
 	return nil
 }

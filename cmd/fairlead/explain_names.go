@@ -67,10 +67,8 @@ func (x *explainContext) service(e forward.Explanation) *serviceExplain {
 	if x.state.table == nil {
 		return s
 	}
-	for _, known := range x.state.table.Services() {
-		if known.Key == e.Service.Key {
-			s.Name = known.Name
-		}
+	if known := x.state.table.Service(e.Service.Key); known != nil {
+		s.Name = known.Name
 	}
 	return s
 }

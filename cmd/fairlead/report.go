@@ -190,7 +190,7 @@ func (a *agent) reportServices(state state) ([]serviceReport, error) {
 		return reports, err
 	}
 	for _, s := range state.table.Services() {
-		reports = append(reports, reportService(s, stats[s.Key]))
+		reports = append(reports, reportService(*s, stats[s.Key]))
 	}
 	return reports, nil
 }

@@ -17,7 +17,12 @@ import (
 // thousand has 1,000 services with 10 backends each on 2 nodes.
 func thousand(t testing.TB, change func(i int, s *lb.Service)) *lb.Table {
 	t.Helper()
-	services := make([]lb.Service, 1000)
+	return many(t, 1000, change)
+}
+
+func many(t testing.TB, n int, change func(i int, s *lb.Service)) *lb.Table {
+	t.Helper()
+	services := make([]lb.Service, n)
 	for i := range services {
 		var backends []string
 		for k := range 10 {
@@ -73,7 +78,7 @@ func (sink) PutVIP(netip.Addr) error                                            
 func (sink) DeleteVIP(netip.Addr) error                                         { return nil }
 func (sink) Load() (dataplane.State, error)                                     { return dataplane.State{}, nil }
 func (sink) Limits() dataplane.Limits {
-	return dataplane.Limits{Nodes: 64, Backends: 20000, Services: 2048, Lines: 1 << 20}
+	return dataplane.Limits{Nodes: 64, Backends: 200000, Services: 20000, Lines: 1 << 23}
 }
 
 func newOverSink(b *testing.B) *dataplane.Dataplane {
@@ -107,6 +112,49 @@ func BenchmarkSync(b *testing.B) {
 			b.ReportAllocs()
 			for i := 1; b.Loop(); i++ {
 				sync(b, dp, []*lb.Table{before, next}[i%2])
+			}
+		})
+	}
+}
+
+// BenchmarkOneChange is what a change of one endpoint costs among many services:
+// the table, what lies between, and all of it.
+func BenchmarkOneChange(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		before := many(b, n, unchanged)
+		put := *before.Services()[n/2]
+		drained := put
+		drained.Backends = slices.Clone(put.Backends)
+		drained.Backends[3].Draining = true
+		puts := []lb.Delta{{PutServices: []lb.Service{drained}}, {PutServices: []lb.Service{put}}}
+		update := func(b *testing.B, t *lb.Table, i int) *lb.Table {
+			next, err := t.Update(puts[i%2])
+			if err != nil {
+				b.Fatal(err)
+			}
+			return next
+		}
+		b.Run(fmt.Sprintf("update/services=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				update(b, before, i)
+			}
+		})
+		b.Run(fmt.Sprintf("diff/services=%d", n), func(b *testing.B) {
+			next := update(b, before, 0)
+			b.ReportAllocs()
+			for b.Loop() {
+				before.Diff(next)
+			}
+		})
+		b.Run(fmt.Sprintf("update-and-sync/services=%d", n), func(b *testing.B) {
+			dp, t := newOverSink(b), before
+			sync(b, dp, t)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				t = update(b, t, i)
+				sync(b, dp, t)
+				dp.NextExpiry()
 			}
 		})
 	}

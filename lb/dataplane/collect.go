@@ -22,6 +22,7 @@ func (d *Dataplane) removeService(key lb.ServiceKey) error {
 	if err := s.entry.drop(func() error { return d.maps.DeleteService(s.id, key) }); err != nil {
 		return fmt.Errorf("delete service: %w", err)
 	}
+	delete(d.pasts, key)
 	for _, r := range append(s.former, s.region) {
 		d.regions.release(r)
 	}
@@ -83,14 +84,14 @@ func (d *Dataplane) collectBackends() (freed bool, err error) {
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(d.idleBackends)) {
 		b := d.idleBackends[id]
-		addr := b.entry.value.Addr
+		entry := b.entry.value
 		if err := b.entry.drop(func() error { return d.maps.DeleteBackend(id) }); err != nil {
-			errs = append(errs, fmt.Errorf("delete backend %s: %w", addr, err))
+			errs = append(errs, fmt.Errorf("delete backend %s: %w", entry.Addr, err))
 			continue
 		}
 		delete(d.idleBackends, id)
-		if d.backends[addr] == b {
-			delete(d.backends, addr)
+		if d.backends[entry] == b {
+			delete(d.backends, entry)
 		}
 		d.backendIDs.give(uint32(id))
 		freed = true
@@ -103,11 +104,8 @@ func (d *Dataplane) collectNodes() (freed bool, err error) {
 		return false, nil
 	}
 	used := map[lb.NodeID]bool{}
-	for _, b := range d.backends {
-		if b.entry.state == unsure {
-			return false, nil // may be on any node; its service is retried
-		}
-		used[b.entry.value.Node] = true
+	for entry := range d.backends {
+		used[entry.Node] = true
 	}
 	for _, b := range d.idleBackends { // also those that were taken over twice
 		used[b.entry.value.Node] = true

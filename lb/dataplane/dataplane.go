@@ -49,12 +49,13 @@ type Dataplane struct {
 	dirtyNodes   map[string]bool
 	idleNodes    map[lb.NodeID]*node // not wanted: to delete when no backend is there
 	nodeIDs      pool
-	backends     map[netip.AddrPort]*backend
+	backends     map[BackendEntry]*backend
 	idleBackends map[lb.BackendID]*backend // claimed by no service
 	backendIDs   pool
 	services     map[lb.ServiceKey]*service
 	orphans      map[lb.ServiceID]*service // remains of services without a key
 	dirty        map[lb.ServiceKey]bool
+	pasts        map[lb.ServiceKey]bool // services whose record says that there is a past
 	serviceIDs   pool
 	vips         map[netip.Addr]*vip
 	idleVIPs     map[netip.Addr]*vip
@@ -79,11 +80,12 @@ func New(m Maps, opts Options) (*Dataplane, error) {
 		strayNodes:   map[netip.Addr]*node{},
 		dirtyNodes:   map[string]bool{},
 		idleNodes:    map[lb.NodeID]*node{},
-		backends:     map[netip.AddrPort]*backend{},
+		backends:     map[BackendEntry]*backend{},
 		idleBackends: map[lb.BackendID]*backend{},
 		services:     map[lb.ServiceKey]*service{},
 		orphans:      map[lb.ServiceID]*service{},
 		dirty:        map[lb.ServiceKey]bool{},
+		pasts:        map[lb.ServiceKey]bool{},
 		vips:         map[netip.Addr]*vip{},
 		idleVIPs:     map[netip.Addr]*vip{},
 	}
@@ -93,8 +95,10 @@ func New(m Maps, opts Options) (*Dataplane, error) {
 
 // Sync makes the datapath follow the table. It is idempotent, and what fails
 // does not keep the rest from being done: the errors come joined, and the next
-// Sync, with this table or a later one, retries what failed and only that. It
-// costs in proportion to what changed since the last one.
+// Sync, with this table or a later one, retries what failed and only that; what
+// is about a service is a *lb.ServiceError. It costs in proportion to what changed
+// since the last one, but for one comparison of pointers for each service that
+// the two tables share (lb.Table.Update).
 func (d *Dataplane) Sync(t *lb.Table) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -159,7 +163,7 @@ func (d *Dataplane) syncServices() []error {
 		_, errs = d.collect()
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(failed), lb.ServiceKey.Compare) {
-		errs = append(errs, fmt.Errorf("service %s: %w", key, failed[key]))
+		errs = append(errs, &lb.ServiceError{Key: key, Err: failed[key]})
 	}
 	return errs
 }
@@ -177,26 +181,16 @@ func (d *Dataplane) apply(keys []lb.ServiceKey) map[lb.ServiceKey]error {
 	}
 	now := d.opts.Now()
 	for _, key := range keys {
-		if d.wanted(key) == nil {
+		if d.table.Service(key) == nil {
 			done(key, d.removeService(key))
 		}
 	}
 	for _, key := range keys {
-		if want := d.wanted(key); want != nil {
+		if want := d.table.Service(key); want != nil {
 			done(key, d.applyService(want, now))
 		}
 	}
 	return failed
-}
-
-// wanted returns what the table says of a service, nil if nothing.
-func (d *Dataplane) wanted(key lb.ServiceKey) *lb.Service {
-	services := d.table.Services()
-	i, ok := slices.BinarySearchFunc(services, key, func(s lb.Service, k lb.ServiceKey) int { return s.Key.Compare(k) })
-	if !ok {
-		return nil
-	}
-	return &services[i]
 }
 
 // Expire forgets the past of the services whose time is over at now: their
@@ -209,17 +203,17 @@ func (d *Dataplane) Expire(now uint32) error {
 		return nil
 	}
 	var due []lb.ServiceKey
-	for key, s := range d.services {
-		if until := s.entry.value.PastUntil; until != 0 && !d.dirty[key] && reached(now, until) {
+	for key := range d.pasts {
+		if !d.dirty[key] && reached(now, d.services[key].entry.value.PastUntil) {
 			due = append(due, key)
 		}
 	}
 	slices.SortFunc(due, lb.ServiceKey.Compare)
 	var errs []error
 	for _, key := range due {
-		if err := d.applyService(d.wanted(key), now); err != nil {
+		if err := d.applyService(d.table.Service(key), now); err != nil {
 			d.dirty[key] = true
-			errs = append(errs, fmt.Errorf("service %s: %w", key, err))
+			errs = append(errs, &lb.ServiceError{Key: key, Err: err})
 		}
 	}
 	return errors.Join(errs...)
@@ -233,12 +227,11 @@ func (d *Dataplane) NextExpiry() (tick uint32, ok bool) {
 	if d.table == nil {
 		return 0, false
 	}
-	for key, s := range d.services {
-		until := s.entry.value.PastUntil
-		if until == 0 || d.dirty[key] {
+	for key := range d.pasts {
+		if d.dirty[key] {
 			continue
 		}
-		if !ok || reached(tick, until) {
+		if until := d.services[key].entry.value.PastUntil; !ok || reached(tick, until) {
 			tick, ok = until, true
 		}
 	}

@@ -37,9 +37,19 @@ func (d *Dataplane) Check() (problems []string) {
 	if lines != d.regions.total {
 		report("%d lines, %d are used or free", d.regions.total, lines)
 	}
-	for addr, b := range d.backends {
+	for key, s := range d.services {
+		if d.pasts[key] != (s.entry.value.PastUntil != 0) {
+			report("service %s: past until %d, known %v", key, s.entry.value.PastUntil, d.pasts[key])
+		}
+	}
+	for key := range d.pasts {
+		if d.services[key] == nil {
+			report("past of service %s, which is not there", key)
+		}
+	}
+	for entry, b := range d.backends {
 		if b.claims != claims[b] || (d.idleBackends[b.id] != nil) != (b.claims == 0) {
-			report("backend %s: %d claims, counted %d, idle %v", addr, b.claims, claims[b], d.idleBackends[b.id] != nil)
+			report("backend %v: %d claims, counted %d, idle %v", entry, b.claims, claims[b], d.idleBackends[b.id] != nil)
 		}
 	}
 	for addr, v := range d.vips {

@@ -32,6 +32,9 @@ func scenarios(t testing.TB) []scenario {
 	tab := func(services ...lb.Service) step { return step{table: table(t, threeNodes, services...)} }
 	later := func(s step) step { s.after = 40; return s }
 	const a1, a2, b1, b2, c1 = "10.0.0.1@a", "10.0.0.2@a", "10.0.1.1@b", "10.0.1.2@b", "10.0.2.1@c"
+	loose := func(services ...lb.Service) step { return step{table: looseTable(t, threeNodes, services...)} }
+	restart := step{restart: true}
+	const b1OnA, b1OnC = "10.0.1.1@a", "10.0.1.1@c"
 	ranges := func(prefixes ...string) func(*lb.Service) {
 		return func(s *lb.Service) {
 			s.SourceRanges = []netip.Prefix{}
@@ -46,7 +49,7 @@ func scenarios(t testing.TB) []scenario {
 	fewer := step{table: table(t, nodes("10.9.0.2"), service(80, a1, b1))}
 	other := with(service(80, a1, b1), func(s *lb.Service) { s.Key.VIP = netip.MustParseAddr("192.0.2.2") })
 	everything := tab(with(service(80, a1, b1, c1), sticky), with(service(81, a1, b2), ranges("10.0.0.0/8")), with(service(82, b1), local), other)
-	restart, expired := step{restart: true}, step{after: 2 * pastTicks, expire: true}
+	expired := step{after: 2 * pastTicks, expire: true}
 	return []scenario{
 		{"create", []step{everything}},
 		{"scale up", []step{tab(service(80, a1)), tab(service(80, a1, b1)), later(tab(service(80, a1, b1, c1)))}},
@@ -64,8 +67,14 @@ func scenarios(t testing.TB) []scenario {
 		{"shared table", []step{tab(service(80, a1, b1), service(81, a1, b1)), tab(service(80, a1, c1), service(81, a1, b1)), tab(service(80, a1, c1), service(81, a1, c1))}},
 		{"node moves", []step{tab(service(80, a1, b1, c1)), moved}},
 		{"node goes", []step{tab(service(80, a1, b1, c1)), fewer}},
-		{"backend moves", []step{tab(service(80, a1, b1), service(81, b1)), tab(service(80, a1, "10.0.1.1@c"), service(81, "10.0.1.1@c"))}},
-		{"backend comes home", []step{tab(service(80, b1, c1)), fewer, tab(service(80, "10.0.1.1@a"))}},
+		{"backend moves", []step{tab(service(80, a1, b1), service(81, b1)), tab(service(80, a1, b1OnC), service(81, b1OnC))}},
+		{"backend moves in one service after the other", []step{tab(service(80, a1, b1), service(81, b1)),
+			loose(service(80, a1, b1OnC), service(81, b1)), tab(service(80, a1, b1OnC), service(81, b1OnC))}},
+		{"backend comes home in one service after the other", []step{tab(service(80, a1, b1), service(81, b1)),
+			loose(service(80, a1, b1OnA), service(81, b1)), restart, loose(service(80, a1, b1OnA))}},
+		{"backend leaves home in one service after the other", []step{tab(service(80, a1, b1OnA), service(81, b1OnA)),
+			loose(service(80, a1, b1OnA), service(81, b1)), loose(service(80, a1, b1OnA+"!"), service(81, b1, a2)), tab(service(80, a1), service(81, b1))}},
+		{"backend comes home", []step{tab(service(80, b1, c1)), fewer, tab(service(80, b1OnA))}},
 		{"backend leaves a node that goes", []step{tab(service(80, a1, c1)), {table: table(t, nodes("10.9.0.2"), service(80, a1, "10.0.2.1@b"))}}},
 		{"goes and returns", []step{tab(with(service(80, a1, b1), ranges("10.0.0.0/8"))), {table: table(t, nodes())}, tab(with(service(80, a1, b1), ranges("10.0.0.0/8")))}},
 		{"parts go and return", []step{everything, tab(with(service(80, a1), sticky), service(81, b2), other), everything}},

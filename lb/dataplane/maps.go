@@ -21,6 +21,8 @@ type Maps interface {
 
 	// PutBackend makes the id name the backend; a local one becomes known to
 	// the reply path too. DeleteBackend undoes both; flows of it are dead then.
+	// Two ids may name one address on different nodes: what concerns one of
+	// them leaves the other to the reply path.
 	PutBackend(lb.BackendID, BackendEntry) error
 	DeleteBackend(lb.BackendID) error
 
@@ -60,7 +62,7 @@ type NodeEntry struct {
 	Addr netip.Addr
 }
 
-// BackendEntry is a backend without the service: one per address and port.
+// BackendEntry is a backend without the service: one per address, port and node.
 type BackendEntry struct {
 	Addr netip.AddrPort
 	Node lb.NodeID // lb.SelfNode: local

@@ -37,23 +37,14 @@ func (d *Dataplane) syncNodes() []error {
 }
 
 func (d *Dataplane) syncNode(name string) error {
-	nodes := d.table.Nodes()
-	i, wanted := slices.BinarySearchFunc(nodes, name, func(n lb.Node, name string) int {
-		switch {
-		case n.Name < name:
-			return -1
-		case n.Name > name:
-			return 1
-		}
-		return 0
-	})
-	if !wanted {
+	wanted := d.table.Node(name)
+	if wanted == nil {
 		if n := d.nodes[name]; n != nil {
 			d.idleNodes[n.id] = n
 		}
 		return nil
 	}
-	addr, ok := reachable(nodes[i].Addrs, d.table.SelfAddrs())
+	addr, ok := reachable(wanted.Addrs, d.table.SelfAddrs())
 	if !ok {
 		return errors.New("no address of a family that this node has")
 	}
@@ -112,17 +103,19 @@ func (d *Dataplane) nodeID(name string) (lb.NodeID, error) {
 	return 0, fmt.Errorf("node %q is not in the datapath", name)
 }
 
-// backend is an address and port. Services claim it before they refer to it and
-// give it up after they have ceased to.
+// backend is an address and port on a node. Services claim it before they refer
+// to it and give it up after they have ceased to. Its entry never changes: where
+// services disagree on the node, as they do for a while when another Pod comes by
+// the address, there is one backend for each that they say.
 type backend struct {
 	id     lb.BackendID
 	claims int
 	entry  held[BackendEntry]
 }
 
-// backendFor returns the backend with that address, if need be a new one.
-func (d *Dataplane) backendFor(addr netip.AddrPort) (*backend, error) {
-	if b := d.backends[addr]; b != nil {
+// backendFor returns the backend with that entry, if need be a new one.
+func (d *Dataplane) backendFor(entry BackendEntry) (*backend, error) {
+	if b := d.backends[entry]; b != nil {
 		return b, nil
 	}
 	id, ok := d.backendIDs.take()
@@ -130,8 +123,8 @@ func (d *Dataplane) backendFor(addr netip.AddrPort) (*backend, error) {
 		return nil, fmt.Errorf("%w: %d backends are the limit", ErrFull, d.limits.Backends-1)
 	}
 	b := &backend{id: lb.BackendID(id)}
-	b.entry.value.Addr = addr
-	d.backends[addr] = b
+	b.entry.value = entry
+	d.backends[entry] = b
 	d.idleBackends[b.id] = b
 	return b, nil
 }

@@ -101,12 +101,12 @@ func (d *Dataplane) putBackends(s *service, want *lb.Service) ([]*backend, error
 		if err != nil {
 			return nil, fmt.Errorf("backend %s: %w", w.Addr, err)
 		}
-		b, err := d.backendFor(w.Addr)
+		entry := BackendEntry{Addr: w.Addr, Node: node}
+		b, err := d.backendFor(entry)
 		if err != nil {
 			return nil, fmt.Errorf("backend %s: %w", w.Addr, err)
 		}
 		d.claim(s, b)
-		entry := BackendEntry{Addr: w.Addr, Node: node}
 		if err := b.entry.put(entry, func() error { return d.maps.PutBackend(b.id, entry) }); err != nil {
 			return nil, fmt.Errorf("put backend %s: %w", w.Addr, err)
 		}
@@ -144,6 +144,11 @@ func (d *Dataplane) putTable(s *service, want *lb.Service, live []*backend, now 
 	} else {
 		s.former = append(s.former, s.region)
 		s.region = r
+	}
+	if entry.PastUntil != 0 {
+		d.pasts[s.key] = true
+	} else {
+		delete(d.pasts, s.key)
 	}
 	if err := s.entry.put(entry, func() error { return d.maps.PutService(s.id, entry) }); err != nil {
 		return fmt.Errorf("put service: %w", err)

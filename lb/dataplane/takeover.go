@@ -51,8 +51,8 @@ func (d *Dataplane) takeOverBackends(st State) map[lb.BackendID]*backend {
 		taken[uint32(id)] = true
 		byID[id] = b
 		d.idleBackends[id] = b
-		if d.backends[b.entry.value.Addr] == nil {
-			d.backends[b.entry.value.Addr] = b
+		if d.backends[b.entry.value] == nil {
+			d.backends[b.entry.value] = b
 		}
 	}
 	d.backendIDs = newPool(1, d.limits.Backends, taken)
@@ -80,6 +80,9 @@ func (d *Dataplane) takeOverServices(st State, byID map[lb.BackendID]*backend) {
 		all[id].entry = held[ServiceEntry]{entry, present}
 		taken[uint32(id)] = true
 		d.join(all[id])
+		if entry.PastUntil != 0 {
+			d.pasts[entry.Key] = true
+		}
 	}
 	for k, e := range st.Endpoints {
 		s := orphan(k.Service)

@@ -59,7 +59,7 @@ func TestRestartKeepsIDs(t *testing.T) {
 		t.Errorf("ServiceID before the first Sync = %d, %v; want %d", got, ok, want)
 	}
 	w.sync(tab)
-	ops := w.sync(table(t, threeNodes, append(tab.Services(), service(90, "10.0.7.7@b"))...))
+	ops := w.sync(table(t, threeNodes, append(servicesOf(tab), service(90, "10.0.7.7@b"))...))
 	if want := "put backend 4 10.0.7.7:8080 on node 1"; ops[0] != want {
 		t.Errorf("first write %q, want %q", ops[0], want)
 	}
@@ -122,7 +122,7 @@ func TestGenerationsGoOnAfterARestart(t *testing.T) {
 		highest = max(highest, ref.Generation)
 	}
 	w.restart()
-	w.sync(table(t, threeNodes, append(tab.Services(), service(90, "10.0.7.7@b"))...))
+	w.sync(table(t, threeNodes, append(servicesOf(tab), service(90, "10.0.7.7@b"))...))
 	if got := w.load(key(90)).Table.Generation; got != highest+1 {
 		t.Errorf("generation %d, want %d", got, highest+1)
 	}

@@ -82,6 +82,23 @@ func table(t testing.TB, nodes []lb.Node, services ...lb.Service) *lb.Table {
 	return tab
 }
 
+// looseTable is a table whose services may disagree on the node of a backend.
+func looseTable(t testing.TB, nodes []lb.Node, services ...lb.Service) *lb.Table {
+	t.Helper()
+	tab, err := table(t, nodes).Update(lb.Delta{PutServices: services})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func servicesOf(t *lb.Table) (services []lb.Service) {
+	for _, s := range t.Services() {
+		services = append(services, *s)
+	}
+	return services
+}
+
 // service is a TCP service on 192.0.2.1 with that port
 // and backends like "10.0.0.1@b", with "!" behind for draining. Port 8080.
 func service(port uint16, backends ...string) lb.Service {

@@ -175,8 +175,8 @@ func (m *Maps) PutBackend(id lb.BackendID, e dataplane.BackendEntry) error {
 			m.problem("node %d is not there", e.Node)
 		}
 		for other, o := range m.backends {
-			if other != id && o.Addr == e.Addr {
-				m.problem("backend %d has the same address", other)
+			if other != id && o == e {
+				m.problem("backend %d is the same", other)
 			}
 		}
 	}

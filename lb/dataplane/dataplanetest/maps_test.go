@@ -129,7 +129,7 @@ func TestProblems(t *testing.T) {
 		{"backend id 0", func(m *Maps) error { return m.PutBackend(0, first) }, "id is out of range"},
 		{"backend id", func(m *Maps) error { return m.PutBackend(4, first) }, "id is out of range"},
 		{"backend without node", func(m *Maps) error { return m.PutBackend(2, dataplane.BackendEntry{Addr: second.Addr, Node: 3}) }, "node 3 is not there"},
-		{"backend twice", func(m *Maps) error { return m.PutBackend(3, first) }, "backend 1 has the same address"},
+		{"backend twice", func(m *Maps) error { return m.PutBackend(3, first) }, "backend 1 is the same"},
 		{"backend in a table", func(m *Maps) error { return m.DeleteBackend(1) }, "the table of tcp/192.0.2.1:80 lists it"},
 		{"backend of an endpoint", func(m *Maps) error { return m.DeleteBackend(1) }, "endpoint 0xf931ae3e of service 0 refers to it"},
 		{"endpoint without backend", func(m *Maps) error { return m.PutEndpoint(0, wire1, dataplane.EndpointEntry{Backend: 3}) }, "backend 3 is not there"},

@@ -66,8 +66,13 @@ func (v Vector) services() []lb.ServiceKey {
 // without is the vector with a service left out of every table.
 func (v Vector) without(key lb.ServiceKey) Vector {
 	less := func(t *lb.Table) *lb.Table {
-		services := slices.Clone(t.Services())
-		return table(slices.DeleteFunc(services, func(s lb.Service) bool { return s.Key == key })...)
+		var services []lb.Service
+		for _, s := range t.Services() {
+			if s.Key != key {
+				services = append(services, *s)
+			}
+		}
+		return table(services...)
 	}
 	v.Tables, v.Steps = slices.Clone(v.Tables), slices.Clone(v.Steps)
 	for i, t := range v.Tables {

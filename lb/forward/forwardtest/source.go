@@ -93,7 +93,7 @@ func frameSource(frame []byte) string { return fmt.Sprintf("unhex(\"%x\")", fram
 func tableSource(t *lb.Table) string {
 	var services []string
 	for _, s := range t.Services() {
-		services = append(services, serviceSource(s))
+		services = append(services, serviceSource(*s))
 	}
 	return "table(" + strings.Join(services, ", ") + ")"
 }
