@@ -3,6 +3,7 @@
 package dataplane_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -156,6 +157,43 @@ func TestGrownTableRemembersBothOldSlots(t *testing.T) {
 			if old != home && !slices.Contains(after.pasts[i], old) {
 				t.Fatalf("slot %d: home %s, past %v lacks %s", i, home, after.pasts[i], old)
 			}
+		}
+	}
+}
+
+// Whatever a flow's hash is: when its service's table grows, be it while the set
+// changes, its slot still leads to where the flow is; and at last it rests.
+func TestGrownTableFindsEveryFlow(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, sizes := range [][]int{{251, 509}, {251, 4093}, {251, 509, 2039}, {509, 509, 1021}} {
+		w := newWorld(t, roomy)
+		var before []loaded
+		for i, size := range sizes {
+			backends := [][]string{{a1, a2, b1, c1}, {a1 + "!", a2, b1, c1}, {a1 + "!", a2, b1, c1}}[i]
+			w.now += 10
+			w.sync(table(t, threeNodes, with(service(80, backends...), func(s *lb.Service) { s.TableSize = size })))
+			now := w.load(key(80))
+			for range 10000 {
+				hash := rng.Uint32()
+				slot := func(l loaded) int { return int(uint64(hash) * uint64(len(l.homes)) >> 32) }
+				reach := []string{now.homes[slot(now)]}
+				if now.pasts != nil {
+					reach = append(reach, now.pasts[slot(now)]...)
+				}
+				for _, earlier := range before {
+					if home := earlier.homes[slot(earlier)]; !slices.Contains(reach, home) {
+						t.Fatalf("sizes %v: hash %#x was on %s at size %d, reaches only %v at size %d", sizes[:i+1], hash, home, len(earlier.homes), reach, size)
+					}
+				}
+			}
+			before = append(before, now)
+		}
+		w.now += pastTicks
+		w.expire(w.now)
+		if rest := w.load(key(80)); rest.pasts != nil || !slices.Equal(rest.homes, before[len(before)-1].homes) {
+			t.Errorf("sizes %v: no rest with the same homes after the past", sizes)
 		}
 	}
 }

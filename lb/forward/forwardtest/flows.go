@@ -160,6 +160,7 @@ func changeVectors() []Vector {
 	moved := svc(lb.TCP, webV4, b1, "-"+a1)
 	gone := svc(lb.TCP, webV4, a2)
 	emptied := local(svc(lb.TCP, webV4, b1))
+	dns, dnsOnB := svc(lb.UDP, dnsV4, a1), svc(lb.UDP, dnsV4, b1)
 	port := netip.MustParseAddrPort
 	stolen := packettest.TCP(a1, clientV4, ack)
 	stolen.Src = port(a2)
@@ -169,6 +170,19 @@ func changeVectors() []Vector {
 		vector("change/a dead pod's flows are judged", tables(web), append(handshake(),
 			toA2(ackV4(1001, podISN+1), forward.Judge).syncing(gone),
 			out(packettest.TCP(a1, clientV4, ack), forward.NotReply))...),
+		vector("change/a gone pod's datagrams get another at once", tables(dns),
+			fresh(queryV4()), reply(lb.UDP, dnsV4, clientV4, nil),
+			toA2(queryV4(), forward.New).syncing(svc(lb.UDP, dnsV4, a2)).after(1),
+			out(packettest.UDP(a1, clientV4, "answer"), forward.NotReply).after(1), toA2(queryV4(), forward.Mine).after(2)),
+		vector("change/a gone pod's datagrams go to another node at once", tables(dns),
+			fresh(queryV4()), reply(lb.UDP, dnsV4, clientV4, nil),
+			in(queryV4(), forward.EncapHome, encapped(queryV4(), nodeB, 0, tableHash(dnsOnB), tags(b1)).Bytes()).syncing(dnsOnB).after(1),
+			in(tunnel(queryV4(), 0, tags(a1)), forward.NotLocal).after(1)), // from a node that does not know yet
+		vector("change/datagrams stay with a draining pod", tables(dns),
+			fresh(queryV4()), reply(lb.UDP, dnsV4, clientV4, nil),
+			mine(queryV4()).syncing(svc(lb.UDP, dnsV4, a2, "-"+a1)).after(1),
+			toA2(packettest.UDP("198.51.100.8:40000", dnsV4, "query"), forward.New).after(1),
+			toA2(queryV4(), forward.New).syncing(svc(lb.UDP, dnsV4, a2)).after(2)),
 		vector("change/slot moved away, flow stays at the ingress", tables(web), append(handshake(),
 			in(ackV4(1001, podISN+1), forward.EncapHome,
 				encapped(ackV4(1001, podISN+1), nodeB, 0, tableHash(moved), tags(b1, a1)).Bytes()).syncing(moved),
@@ -216,6 +230,7 @@ func affinityVectors() []Vector {
 		vector("affinity/not for another client", tables(web), with(
 			came(packettest.TCP("198.51.100.8:40000", webV4, syn), forward.New, a2))...),
 		vector("affinity/not to a draining one", tables(web), with(came(second, forward.New, a2).syncing(draining))...),
+		vector("affinity/not to a gone one", tables(web), with(came(second, forward.New, a2).syncing(affine(svc(lb.TCP, webV4, a2, b1))))...),
 		vector("affinity/off", tables(svc(lb.TCP, webV4, a1, a2, b1)), with(came(second, forward.New, a2))...),
 		vector("affinity/not terminal either", tables(web), with(
 			in(tunnel(second, 4, tags(a2)), forward.Affinity, fromTunnel(second, a1)))...),
