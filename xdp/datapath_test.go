@@ -208,7 +208,7 @@ func TestBrokenTablesAreNotRead(t *testing.T) {
 	m := d.Maps()
 	fill(t, m)
 	good := dataplane.TableRef{Line: 3, Size: 1, Generation: 1, Hash: 77}
-	if _, ok := m.readTable(good); !ok {
+	if _, ok := m.ReadTable(good); !ok {
 		t.Fatal("the whole one is broken")
 	}
 	for name, change := range map[string]func(*dataplane.TableRef){
@@ -221,7 +221,7 @@ func TestBrokenTablesAreNotRead(t *testing.T) {
 	} {
 		ref := good
 		change(&ref)
-		if _, ok := m.readTable(ref); ok {
+		if _, ok := m.ReadTable(ref); ok {
 			t.Errorf("%s: read", name)
 		}
 	}

@@ -118,7 +118,7 @@ func (m *Maps) loadServices(s *dataplane.State) error {
 		if _, known := s.Tables[e.Table]; known || e.Table == (dataplane.TableRef{}) {
 			continue
 		}
-		if table, ok := m.readTable(e.Table); ok {
+		if table, ok := m.ReadTable(e.Table); ok {
 			s.Tables[e.Table] = table
 		}
 	}
@@ -141,10 +141,10 @@ func (m *Maps) loadSourceRanges(s *dataplane.State) error {
 	return iter.Err()
 }
 
-// readTable undoes WriteTable. The list is as long as its highest place that a
+// ReadTable undoes WriteTable. The list is as long as its highest place that a
 // slot names. ok is false for a region that is not whole: it reaches outside, or
 // one of its lines is not of the generation.
-func (m *Maps) readTable(ref dataplane.TableRef) (t dataplane.LookupTable, ok bool) {
+func (m *Maps) ReadTable(ref dataplane.TableRef) (t dataplane.LookupTable, ok bool) {
 	if ref.Size == 0 || int(ref.Size) > len(maglev.Sizes) {
 		return t, false
 	}

@@ -64,6 +64,8 @@ func (m *twoMaps) both(write func(Maps) error) error {
 func (m *twoMaps) Limits() Limits       { return m.source.Limits() }
 func (m *twoMaps) Load() (State, error) { return m.source.Load() }
 
+func (m *twoMaps) ReadTable(ref TableRef) (LookupTable, bool) { return m.source.ReadTable(ref) }
+
 func (m *twoMaps) PutNode(id lb.NodeID, e NodeEntry) error {
 	return m.both(func(o Maps) error { return o.PutNode(id, e) })
 }

@@ -33,6 +33,9 @@ type Maps interface {
 	// WriteTable fills the region that ref names, completely, before it
 	// returns. Nothing refers to the region yet.
 	WriteTable(ref TableRef, t LookupTable) error
+	// ReadTable returns what WriteTable wrote there; ok is false for a region that
+	// is not whole any more. The table is the caller's.
+	ReadTable(ref TableRef) (t LookupTable, ok bool)
 
 	PutSourceRange(lb.ServiceID, netip.Prefix) error
 	DeleteSourceRange(lb.ServiceID, netip.Prefix) error

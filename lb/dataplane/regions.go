@@ -4,9 +4,12 @@ package dataplane
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"slices"
 
+	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/maglev"
 )
 
@@ -15,7 +18,8 @@ const (
 	maxGenerations = 1 << 18 // bits of TableRef.Generation
 )
 
-// content is a lookup table before it has a place.
+// content is a lookup table on its way to its place. Afterwards the datapath alone
+// has it: 10,000 of them would be most of the agent's memory.
 type content struct {
 	size  uint8 // as in TableRef
 	hash  uint16
@@ -28,16 +32,10 @@ func (c content) lines() uint32 {
 	return SlotLines(len(c.table.Slots), c.transition()) + ListLines(len(c.table.List))
 }
 
-func (c content) equal(o content) bool {
-	return c.size == o.size && c.hash == o.hash && c.transition() == o.transition() &&
-		slices.Equal(c.table.List, o.table.List) && slices.Equal(c.table.Slots, o.table.Slots) &&
-		slices.Equal(c.table.Past, o.table.Past)
-}
-
-// region is a place in the line array and what lies there. Service ports with
-// equal content share it.
+// region is a place in the line array. Service ports with equal content share it.
 type region struct {
-	content
+	likeness
+	list  []lb.BackendID // what the slots refer to
 	ref   TableRef
 	lines uint32
 	users int
@@ -48,11 +46,14 @@ type region struct {
 
 type extent struct{ line, lines uint32 }
 
-// likeness narrows the search for a region of equal content.
+// likeness stands for a content but for its list: different contents that are
+// alike are as rare as collisions of 64-bit hashes, and refer to the same
+// backends.
 type likeness struct {
 	size       uint8
 	hash       uint16
 	transition bool
+	digest     uint64 // of slots and past
 }
 
 // regions gives out the line array.
@@ -62,23 +63,38 @@ type regions struct {
 	generation uint32   // the last one given out
 	written    map[likeness][]*region
 	releases   int // how often something became free
+	seed       maphash.Seed
 }
 
 func newRegions(lines uint32) regions {
 	lines = min(lines, maxLines)
-	r := regions{total: lines, written: map[likeness][]*region{}}
+	r := regions{total: lines, written: map[likeness][]*region{}, seed: maphash.MakeSeed()}
 	if lines > 0 {
 		r.free = []extent{{0, lines}}
 	}
 	return r
 }
 
-func (c content) likeness() likeness { return likeness{c.size, c.hash, c.transition()} }
+func (r *regions) likeness(c content) likeness {
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	words := make([]byte, 0, 2*len(c.table.Slots)*(1+len([3]uint16{})))
+	for _, s := range c.table.Slots {
+		words = binary.NativeEndian.AppendUint16(words, s)
+	}
+	for _, past := range c.table.Past {
+		for _, p := range past {
+			words = binary.NativeEndian.AppendUint16(words, p)
+		}
+	}
+	h.Write(words)
+	return likeness{c.size, c.hash, c.transition(), h.Sum64()}
+}
 
 // find returns a written region of that content, or nil.
 func (r *regions) find(c content) *region {
-	for _, g := range r.written[c.likeness()] {
-		if g.equal(c) {
+	for _, g := range r.written[r.likeness(c)] {
+		if slices.Equal(g.list, c.table.List) {
 			return g
 		}
 	}
@@ -98,11 +114,11 @@ func (r *regions) take(c content) (*region, error) {
 	}
 	r.generation = r.generation%(maxGenerations-1) + 1
 	ref := TableRef{Line: line, Size: c.size, Transition: c.transition(), Generation: r.generation, Hash: c.hash}
-	return &region{content: c, ref: ref, lines: lines, users: 1, readable: true}, nil
+	return &region{likeness: r.likeness(c), list: c.table.List, ref: ref, lines: lines, users: 1, readable: true}, nil
 }
 
 func (r *regions) markWritten(g *region) {
-	r.written[g.likeness()] = append(r.written[g.likeness()], g)
+	r.written[g.likeness] = append(r.written[g.likeness], g)
 }
 
 // release frees the region when its last user leaves.
@@ -113,11 +129,10 @@ func (r *regions) release(g *region) {
 	if g.users--; g.users > 0 {
 		return
 	}
-	like := g.likeness()
-	if rest := slices.DeleteFunc(r.written[like], func(o *region) bool { return o == g }); len(rest) > 0 {
-		r.written[like] = rest
+	if rest := slices.DeleteFunc(r.written[g.likeness], func(o *region) bool { return o == g }); len(rest) > 0 {
+		r.written[g.likeness] = rest
 	} else {
-		delete(r.written, like)
+		delete(r.written, g.likeness)
 	}
 	if g.lines > 0 {
 		r.free = append(r.free, extent{g.ref.Line, g.lines})
@@ -158,8 +173,8 @@ func (r *regions) merge() {
 // adopt takes over a table that lies in the datapath already; nil if it overlaps
 // another one or lies outside.
 func (r *regions) adopt(ref TableRef, t LookupTable) *region {
-	g := &region{ref: ref, readable: true, content: content{size: ref.Size, hash: ref.Hash, table: t}}
-	g.lines = g.content.lines()
+	c := content{size: ref.Size, hash: ref.Hash, table: t}
+	g := &region{likeness: r.likeness(c), list: t.List, ref: ref, lines: c.lines(), readable: true}
 	if !r.reserve(ref.Line, g.lines) {
 		return nil
 	}

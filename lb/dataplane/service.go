@@ -230,9 +230,13 @@ func (d *Dataplane) remember(s *service, t *LookupTable, others []lb.BackendID, 
 	if s.region == nil || !s.region.readable || d.opts.PastTicks == 0 {
 		return 0
 	}
+	before, ok := d.maps.ReadTable(s.region.ref)
+	if !ok { // somebody else wrote there
+		return 0
+	}
 	until := s.entry.value.PastUntil
 	keep := until != 0 && !reached(now, until)
-	next, changed := withPast(*t, s.region.table, keep, others)
+	next, changed := withPast(*t, before, keep, others)
 	*t = next
 	switch {
 	case t.Past == nil:

@@ -131,7 +131,7 @@ func (d *Dataplane) takeOverTables(st State, byID map[lb.BackendID]*backend) {
 func (d *Dataplane) use(s *service, r *region, byID map[lb.BackendID]*backend) {
 	r.users++
 	s.region = r
-	for _, id := range r.table.List {
+	for _, id := range r.list {
 		d.claim(s, byID[id])
 	}
 }

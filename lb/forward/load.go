@@ -5,7 +5,6 @@ package forward
 import (
 	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
@@ -49,9 +48,7 @@ func (t *Tables) loadServices(s *dataplane.State) {
 		}
 		s.Services[lb.ServiceID(id)] = svc.entry
 		if r := svc.region; r != nil && !r.stale {
-			s.Tables[r.ref] = dataplane.LookupTable{
-				Slots: slices.Clone(r.table.Slots), Past: slices.Clone(r.table.Past), List: slices.Clone(r.table.List),
-			}
+			s.Tables[r.ref] = r.copy()
 		}
 	}
 	for id, r := range t.ranges {

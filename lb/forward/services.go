@@ -63,6 +63,24 @@ func (t *Tables) WriteTable(ref dataplane.TableRef, table dataplane.LookupTable)
 	return nil
 }
 
+// ReadTable implements dataplane.Maps.
+func (t *Tables) ReadTable(ref dataplane.TableRef) (table dataplane.LookupTable, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r := t.regionAt(ref)
+	if r == nil || r.stale {
+		return table, false
+	}
+	return r.copy(), true
+}
+
+// copy is the table with memory of its own.
+func (r *region) copy() dataplane.LookupTable {
+	return dataplane.LookupTable{
+		Slots: slices.Clone(r.table.Slots), Past: slices.Clone(r.table.Past), List: slices.Clone(r.table.List),
+	}
+}
+
 func (t *Tables) checkRegion(r *region) error {
 	if err := checkRef(r.ref); err != nil {
 		return err

@@ -170,6 +170,10 @@ func TestRegionsOverlap(t *testing.T) {
 		if _, there := state.Tables[first]; there == tt.gone {
 			t.Errorf("with another region at line %d: there %t", tt.line, there)
 		}
+		read, ok := m.ReadTable(first)
+		if ok == tt.gone || ok && !reflect.DeepEqual(read, state.Tables[first]) {
+			t.Errorf("with another region at line %d: readable %t: %v", tt.line, ok, read)
+		}
 	}
 }
 

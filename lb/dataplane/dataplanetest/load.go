@@ -32,13 +32,22 @@ func (m *Maps) Load() (dataplane.State, error) {
 	for _, id := range m.keys {
 		e := m.records[id]
 		st.Services[id] = e
-		if t, ok := m.table(e.Table); ok {
-			t.Slots, t.Past = slices.Clone(t.Slots), slices.Clone(t.Past)
-			t.List = slices.Clone(t.List[:used(t)])
+		if t, ok := m.ReadTable(e.Table); ok {
 			st.Tables[e.Table] = t
 		}
 	}
 	return st, nil
+}
+
+// ReadTable returns a copy, its list as Load does.
+func (m *Maps) ReadTable(ref dataplane.TableRef) (dataplane.LookupTable, bool) {
+	t, ok := m.table(ref)
+	if m.crashed || !ok {
+		return dataplane.LookupTable{}, false
+	}
+	t.Slots, t.Past = slices.Clone(t.Slots), slices.Clone(t.Past)
+	t.List = slices.Clone(t.List[:used(t)])
+	return t, true
 }
 
 func used(t dataplane.LookupTable) int {

@@ -227,6 +227,9 @@ func TestTornWriteDestroysTheTable(t *testing.T) {
 	if _, ok := st.Tables[ref]; ok || err != nil {
 		t.Errorf("the table is readable, %v", err)
 	}
+	if _, ok := m.ReadTable(ref); ok {
+		t.Error("the table is readable")
+	}
 }
 
 func TestTornDelete(t *testing.T) {
