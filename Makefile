@@ -65,7 +65,7 @@ lint: ## gofmt, go vet and staticcheck
 .PHONY: verify-generated
 verify-generated:
 	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT; \
-	list() { find . -path ./.git -prune -o \( -name '*_bpfel.go' -o -name '*_bpfel.o' \) -print | sort; }; \
+	list() { find . -path ./.git -prune -o \( -name '*_bpfel.go' -o -name '*_bpfel.o' -o -name 'zz_generated.*.go' -o -path './controller/api/*/crd/*.yaml' \) ! -path '*/testdata/*' -print | sort; }; \
 	list | tar -cf - -T - | tar -xf - -C "$$old"; \
 	$(MAKE) --no-print-directory generate; \
 	stale=; for file in $$(list); do cmp -s "$$file" "$$old/$$file" || stale="$$stale $$file"; done; \
@@ -103,7 +103,7 @@ soak: deps-demo build ## As root: the long tests, then the demo in every XDP mod
 ##@ House
 
 .PHONY: generate
-generate: deps-verify ## Build the BPF objects and their Go bindings with the pinned clang
+generate: deps-verify ## Build the BPF objects and their Go bindings with the pinned clang, deep copies and CRDs from the API types
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) $(GO) generate ./...
 
 .PHONY: fmt

@@ -8,3 +8,5 @@
 // +kubebuilder:object:generate=true
 // +groupName=fairlead.io
 package v1beta1
+
+//go:generate go tool controller-gen object crd paths=. output:crd:dir=crd

@@ -11,6 +11,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=flnode,categories=fairlead
 // +kubebuilder:printcolumn:name="Attached",type=boolean,JSONPath=`.status.attached`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.mode`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
@@ -20,43 +21,51 @@ type NodeState struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Status NodeStateStatus `json:"status,omitempty"`
+	// status is what the node's agent says.
+	//
+	// +optional
+	Status NodeStateStatus `json:"status,omitzero"`
 }
 
 // NodeStateStatus is the state of a node's datapath.
 type NodeStateStatus struct {
-	// Attached says that the programs forward, with the agent or without.
+	// attached says that the programs forward, with the agent or without.
 	//
 	// +optional
 	Attached bool `json:"attached,omitempty"`
-	// BootID is the node's boot in which that was so; programs do not outlive it.
+	// bootID is the node's boot in which that was so; programs do not outlive it.
 	//
 	// +optional
 	BootID string `json:"bootID,omitempty"`
-	// Version is the agent's.
+	// version is the agent's.
 	//
 	// +optional
 	Version string `json:"version,omitempty"`
-	// Mode is how packets are received: native, generic, off or userspace.
+	// mode is how packets are received: native, generic, off or userspace.
 	//
 	// +optional
 	Mode string `json:"mode,omitempty"`
-	// RecordsVersion, WireVersion and HashVersion are the formats that the
-	// programs speak. A node of another hash or wire version is not sent to.
+	// recordsVersion is the format of the programs' flow records.
 	//
 	// +optional
 	RecordsVersion int32 `json:"recordsVersion,omitempty"`
+	// wireVersion is the format of packets between nodes. Nodes of different
+	// ones send each other nothing.
+	//
 	// +optional
 	WireVersion int32 `json:"wireVersion,omitempty"`
+	// hashVersion is the way in which packets are mapped to backends. Nodes of
+	// different ones send each other nothing.
+	//
 	// +optional
 	HashVersion int32 `json:"hashVersion,omitempty"`
-	// Draining are endpoints that left their Service while their Pod still
+	// draining are endpoints that left their Service while their Pod still
 	// runs on the node: their connections are kept.
 	//
 	// +optional
 	// +listType=atomic
 	Draining []DrainingEndpoint `json:"draining,omitempty"`
-	// Problems are Services that the node could not bring into its tables.
+	// problems are Services that the node could not bring into its tables.
 	//
 	// +optional
 	// +listType=atomic
@@ -65,21 +74,21 @@ type NodeStateStatus struct {
 
 // DrainingEndpoint is an endpoint of a Service port that gets no new connections.
 type DrainingEndpoint struct {
-	// Service is the Service's namespace/name.
+	// service is the Service's namespace/name.
 	Service string `json:"service"`
-	// Port is the name of the Service's port; empty where it has none.
+	// port is the name of the Service's port; empty where it has none.
 	//
 	// +optional
 	Port string `json:"port,omitempty"`
-	// Address is the endpoint's address and port.
+	// address is the endpoint's address and port.
 	Address string `json:"address"`
 }
 
 // ServiceProblem is what keeps a Service from being forwarded on a node.
 type ServiceProblem struct {
-	// Service is the Service's namespace/name.
+	// service is the Service's namespace/name.
 	Service string `json:"service"`
-	// Message says what is wrong.
+	// message says what is wrong.
 	Message string `json:"message"`
 }
 

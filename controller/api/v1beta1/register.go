@@ -28,8 +28,9 @@ func AddToScheme(s *runtime.Scheme) error {
 
 // Status is what the controller says about an object that has no other news.
 type Status struct {
-	// Conditions tell whether the object is used as it stands ("Valid"), and
-	// what is wrong with it otherwise.
+	// conditions has one of type Valid: True where the object is used as it
+	// stands, else False with what is wrong, and what is not used, in its
+	// message. observedGeneration says of which generation that is.
 	//
 	// +listType=map
 	// +listMapKey=type
