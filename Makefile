@@ -41,7 +41,7 @@ demo: deps-demo build ## As root: a cluster of namespaces with real connections 
 ##@ Check
 
 .PHONY: test
-test: deps verify ## All that CI runs: verify, race detector, and as root the tests in namespaces
+test: deps verify kube ## All that CI runs: verify, race detector, and as root the tests in namespaces
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 ifeq ($(shell id -u),0)
 	REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m ./...
@@ -90,6 +90,10 @@ mutations: deps-verify ## As root: breaks the programs on purpose, one way after
 .PHONY: bench
 bench: deps-demo ## As root: ns per packet of the programs, memory and time of the maps, into perf/results/bench.json
 	$(GO) run ./perf/bench
+
+.PHONY: kube
+kube: ## Build Kubernetes and etcd for the lab from their modules into the user's cache (minutes the first time)
+	$(GO) run ./perf/lab/kube/build
 
 .PHONY: soak
 soak: deps-demo build ## As root: the long tests, then the demo in every XDP mode, again and again for SOAK minutes

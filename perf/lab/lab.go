@@ -102,6 +102,7 @@ type Lab struct {
 	lock       *os.File
 	namespaces []*Namespace
 	delay      *delayLine
+	machines   int
 
 	mu        sync.Mutex
 	processes []*Process

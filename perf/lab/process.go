@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -39,12 +40,12 @@ func Poll(ctx context.Context, timeout time.Duration, done func() bool) error {
 	return nil
 }
 
-// Process is a command that runs inside a namespace. The lab reaps it, and
-// kills it on Close.
+// Process is a command that runs inside a namespace, whose lab kills it on
+// Close, or a child of its own.
 type Process struct {
 	PID int
 
-	ns   *Namespace
+	ns   *Namespace // nil: a child outside every lab
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // of Wait, once done is closed
@@ -63,10 +64,7 @@ func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
 		return nil, fmt.Errorf("start %s in %s: %w", cmd.Path, n.Name, err)
 	}
 	p := &Process{PID: cmd.Process.Pid, ns: n, cmd: cmd, done: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
+	go p.reap()
 	n.lab.mu.Lock()
 	n.lab.processes = append(n.lab.processes, p)
 	n.lab.mu.Unlock()
@@ -74,6 +72,38 @@ func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
 		return nil, errors.Join(err, p.Kill())
 	}
 	return p, nil
+}
+
+// StartChild runs cmd outside every lab, in the caller's own namespace and a
+// process group of its own. It ends with its caller: the kernel kills it when
+// the thread that made it ends, and that one waits for it. Nobody else does:
+// the caller kills it.
+func StartChild(cmd *exec.Cmd) (*Process, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err == nil {
+			p.PID = cmd.Process.Pid
+		}
+		started <- err
+		if err == nil {
+			p.reap()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	return p, nil
+}
+
+// reap waits for the process and lets the others know.
+func (p *Process) reap() {
+	p.err = p.cmd.Wait()
+	close(p.done)
 }
 
 // Output runs a command inside the namespace to its end and returns what it
