@@ -22,6 +22,10 @@ DEPS_DEMO   := iproute2 nftables
 # gcc and libc6-dev are for Go's race detector.
 DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
 
+# The name that the image gets; push it where the nodes can pull it.
+IMAGE      ?= ghcr.io/fairlead/fairlead:$(VERSION)
+IMAGE_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
 DEMO_FLAGS ?=
 SOAK       ?= 60
 FUZZTIME   ?= 30s
@@ -33,6 +37,11 @@ RACE       := ./lb/... ./controller/... ./cmd/...
 .PHONY: build
 build: ## Build bin/fairlead
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
+
+.PHONY: image
+image: ## Build bin/fairlead-image.tar for amd64 and arm64, without a container engine (IMAGE=registry/name:tag)
+	@mkdir -p bin
+	SOURCE_DATE_EPOCH=$(IMAGE_TIME) $(GO) run ./deploy/image -o bin/fairlead-image.tar -ref '$(IMAGE)' -version '$(VERSION)' -vcs=$(BUILDVCS)
 
 .PHONY: demo
 demo: deps-demo build ## As root: a cluster of namespaces with real connections (DEMO_FLAGS="--xdp-mode=off --keep")
