@@ -5,14 +5,14 @@ package xdp
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // SocketDevice is an interface whose packets the userspace datapath takes.
@@ -111,10 +111,10 @@ func (s *programSet) ensureStack(dev device, queues int, inject *ebpf.Program) (
 		if err != nil {
 			return 0, fmt.Errorf("find veth %s: %w", name, err)
 		}
-		// No address of its own, ever: it has no neighbours.
-		if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6"), []byte("1"), 0); err != nil &&
-			!errors.Is(err, os.ErrNotExist) {
-			return 0, fmt.Errorf("keep ipv6 off %s: %w", name, err)
+		// No address of its own, ever: it has no neighbours. In a container the
+		// sysctls cannot be written to. The error is that of a kernel without IPv6.
+		if err := h.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+			return 0, fmt.Errorf("keep ipv6 addresses off %s: %w", name, err)
 		}
 		for _, step := range []func() error{
 			func() error { return h.LinkSetAlias(l, dev.name) },
