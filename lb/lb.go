@@ -157,6 +157,9 @@ type Service struct {
 	TableSize int
 	// Backends are sorted by address and have no two with the same one.
 	Backends []Backend
+	// Left says that the port is another proxy's, though the VIP is ours too:
+	// its packets pass untouched. Backends is empty.
+	Left bool
 }
 
 // Node is a node of the cluster as its peers reach it.

@@ -20,16 +20,16 @@ func (v value) addr() netip.Addr {
 		v.fail("want an address without a zone")
 	case addr.Is4In6():
 		v.fail("IPv4-mapped address: want %q", addr.Unmap())
-	case unusable(addr) != "":
-		v.fail("%s address: want a unicast address that other machines reach", unusable(addr))
+	case Unusable(addr) != "":
+		v.fail("%s address: want a unicast address that other machines reach", Unusable(addr))
 	default:
 		return addr
 	}
 	return netip.Addr{}
 }
 
-// unusable names the kind of an address that no machine can be reached by, or is "".
-func unusable(addr netip.Addr) string {
+// Unusable names the kind of an address that no machine can be reached by, or is "".
+func Unusable(addr netip.Addr) string {
 	switch {
 	case addr.IsUnspecified(), addr.Is4() && addr.As4()[0] == 0:
 		return "unspecified"

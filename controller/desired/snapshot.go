@@ -8,7 +8,9 @@ package desired
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,6 +68,8 @@ type Port struct {
 	Port     uint16
 	Proto    lb.Proto
 	Backends []lb.Backend // of every family
+	// Left ones are kube-proxy's on the service's VIPs of that family.
+	LeftIPv4, LeftIPv6 bool
 }
 
 // Table returns the services as the datapath is to have them: one for each VIP
@@ -73,13 +77,22 @@ type Port struct {
 func (s *Snapshot) Table() (*lb.Table, error) {
 	var services []lb.Service
 	for _, service := range s.Services {
-		for _, port := range service.Ports {
-			for _, vip := range service.VIPs {
-				services = append(services, service.at(vip, port))
+		services = slices.AppendSeq(services, service.Rows())
+	}
+	return lb.NewTable(s.Settings.Node, s.Nodes, services)
+}
+
+// Rows are the service as the datapath knows it: one for each VIP and port.
+func (s Service) Rows() iter.Seq[lb.Service] {
+	return func(yield func(lb.Service) bool) {
+		for _, port := range s.Ports {
+			for _, vip := range s.VIPs {
+				if !yield(s.at(vip, port)) {
+					return
+				}
 			}
 		}
 	}
-	return lb.NewTable(s.Settings.Node, s.Nodes, services)
 }
 
 func (s Service) at(vip netip.Addr, port Port) lb.Service {
@@ -90,10 +103,16 @@ func (s Service) at(vip netip.Addr, port Port) lb.Service {
 		Affinity:  s.Affinity,
 		TableSize: s.TableSize,
 	}
+	if one.Left = port.LeftIPv4 && vip.Is4() || port.LeftIPv6 && vip.Is6(); one.Left {
+		return one
+	}
 	for _, b := range port.Backends {
 		if b.Addr.Addr().Is4() == vip.Is4() {
 			one.Backends = append(one.Backends, b)
 		}
+	}
+	if s.SourceRanges != nil {
+		one.SourceRanges = []netip.Prefix{} // admits nobody, should there be none of the family
 	}
 	for _, p := range s.SourceRanges {
 		if p.Addr().Is4() == vip.Is4() {

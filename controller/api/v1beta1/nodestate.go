@@ -59,6 +59,12 @@ type NodeStateStatus struct {
 	//
 	// +optional
 	HashVersion int32 `json:"hashVersion,omitempty"`
+	// keys are fingerprints of the keys for the wire that the node accepts, the
+	// one that it sends with first. A new key is sent when all nodes accept it.
+	//
+	// +optional
+	// +listType=atomic
+	Keys []string `json:"keys,omitempty"`
 	// draining are endpoints that left their Service while their Pod still
 	// runs on the node: their connections are kept.
 	//
