@@ -52,6 +52,7 @@ demo: deps-demo build ## As root: a cluster of namespaces with real connections 
 .PHONY: test
 test: deps verify kube ## All that CI runs: verify, race detector, and as root the tests in namespaces
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
+	cd perf/lab/kube/proxycheck && $(GO) test -count=1 ./...
 ifeq ($(shell id -u),0)
 	REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m ./...
 else
@@ -85,6 +86,7 @@ FUZZPART ?= 10s
 .PHONY: fuzz
 fuzz: deps-demo ## As root: programs against lb/forward for FUZZTIME (10m), then every Go fuzz test for FUZZPART
 	FAIRLEAD_FUZZTIME=$(FUZZTIME) REQUIRE_ROOT=1 $(GO) test -count=1 -timeout 0 -v -run 'TestFuzz(Stories|Packets)' ./xdp
+	cd perf/lab/kube/proxycheck && FAIRLEAD_FUZZTIME=$(FUZZTIME) $(GO) test -count=1 -timeout 0 -v -run TestChoice ./...
 	@for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
 	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
 	    echo "$$(dirname "$$file") $$name"; \
