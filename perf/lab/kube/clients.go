@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -141,4 +143,16 @@ func (c *ControlPlane) WaitForAccount(ctx context.Context, namespace string) err
 		_, err := c.admin.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
+}
+
+// ReadyPods are the Pods with these labels that are ready and are to stay.
+func (c *ControlPlane) ReadyPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
+	all, err := c.admin.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil, fmt.Errorf("list Pods: %w", err)
+	}
+	return slices.DeleteFunc(all.Items, func(p corev1.Pod) bool {
+		ready := func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue }
+		return p.DeletionTimestamp != nil || !slices.ContainsFunc(p.Status.Conditions, ready)
+	}), nil
 }
