@@ -106,9 +106,11 @@ func (p *Programs) ConfirmNextHops(tick uint32) error {
 }
 
 // Memory is what the kernel holds for each map, in bytes.
-func (m *Maps) Memory() (map[string]uint64, error) {
+func (m *Maps) Memory() (map[string]uint64, error) { return memoryOf(m.byName) }
+
+func memoryOf(maps map[string]*ebpf.Map) (map[string]uint64, error) {
 	sizes := map[string]uint64{}
-	for name, bm := range m.byName {
+	for name, bm := range maps {
 		info, err := bm.Info()
 		if err != nil {
 			return nil, fmt.Errorf("ask for map %s: %w", name, err)
