@@ -333,6 +333,10 @@ func TestRetryIsOnlyWhatFailed(t *testing.T) {
 	if !errors.Is(err, dataplanetest.ErrInjected) || err.Error() != want {
 		t.Fatalf("error %v, want %s", err, want)
 	}
+	var about *lb.ServiceError
+	if !errors.As(err, &about) || about.Key != key(81) {
+		t.Errorf("%v does not say which service it is about", err)
+	}
 	w.verify()
 	w.load(key(80))
 	w.load(key(82))
