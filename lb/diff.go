@@ -40,7 +40,7 @@ func (s *Service) key() ServiceKey { return s.Key }
 
 // equal is reflect.DeepEqual, which a Diff of 10,000 services is too slow with.
 func (s *Service) equal(o *Service) bool {
-	return s.Key == o.Key && s.Name == o.Name && s.Policy == o.Policy && s.Affinity == o.Affinity &&
+	return s.Key == o.Key && s.Name == o.Name && s.Left == o.Left && s.Policy == o.Policy && s.Affinity == o.Affinity &&
 		s.TableSize == o.TableSize && slices.Equal(s.Backends, o.Backends) &&
 		(s.SourceRanges == nil) == (o.SourceRanges == nil) && slices.Equal(s.SourceRanges, o.SourceRanges)
 }
