@@ -34,13 +34,16 @@ var forbidden = []struct {
 	}},
 	{"xdp", []string{module + "controller", module + "announce", module + "perf", module + "cmd", "k8s.io", "sigs.k8s.io", pcapLibrary}},
 	{"controller", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium", "github.com/vishvananda", pcapLibrary}},
-	{"controller/desired", []string{module + "controller/watch", module + "announce"}},
+	{"controller/desired", []string{module + "controller/watch", module + "controller/status", module + "announce"}},
+	{"controller/ipam", []string{module + "controller/watch", module + "controller/status", module + "announce"}},
 	{"announce", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium/ebpf"}},
 	{"perf", []string{module + "cmd"}},
 }
 
 // pure packages have no syscalls, clock or goroutines.
-var pure = []string{"lb", "lb/maglev", "lb/packet", "lb/flow", "lb/forward", "controller/desired", "controller/desired/kube"}
+var pure = []string{
+	"lb", "lb/maglev", "lb/packet", "lb/flow", "lb/forward", "controller/desired", "controller/desired/kube", "controller/ipam",
+}
 
 // goPackage is the part of `go list -json` that counts here.
 type goPackage struct {
