@@ -39,6 +39,8 @@ var commands = []command{
 	{name: "replay", summary: "run a capture through the forwarding decision, without root", run: runReplay},
 	{name: "demo", summary: "build a cluster of namespaces on this machine and balance real connections in it", run: runDemo},
 	{name: "pod", summary: "the server of the demo's Pods", hidden: true, run: runPod},
+	{name: "mount-bpffs", summary: "mount a BPF file system where there is none", hidden: true, run: runMountBPFFS},
+	{name: "wait", summary: "wait for the end", hidden: true, run: runWait},
 	{name: "version", summary: "print versions", run: runVersion},
 }
 
