@@ -23,7 +23,7 @@ DEPS_DEMO   := iproute2 nftables
 DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
 
 # The name that the image gets; push it where the nodes can pull it.
-IMAGE      ?= ghcr.io/fairlead/fairlead:$(VERSION)
+IMAGE      ?= ghcr.io/fairlead/fairlead:dev
 IMAGE_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 DEMO_FLAGS ?=
@@ -61,7 +61,7 @@ else
 endif
 
 .PHONY: verify
-verify: deps-verify verify-generated lint ## Generated code is fresh, and lint
+verify: deps-verify verify-generated verify-manifests lint ## Generated code and manifests are fresh, and lint
 	$(GO) mod tidy -diff
 
 .PHONY: lint
@@ -80,6 +80,10 @@ verify-generated:
 	$(MAKE) --no-print-directory generate; \
 	stale=; for file in $$(list); do cmp -s "$$file" "$$old/$$file" || stale="$$stale $$file"; done; \
 	test -z "$$stale" || { echo "generated code was stale, commit what make generate wrote:$$stale" >&2; exit 1; }
+
+.PHONY: verify-manifests
+verify-manifests:
+	$(GO) run ./deploy/helm/render -check
 
 # The fuzz tests of Go get their part beside the differential fuzzer, which has all of FUZZTIME.
 FUZZPART ?= 10s
@@ -120,6 +124,10 @@ soak: deps-demo build ## As root: the long tests, then the demo in every XDP mod
 .PHONY: generate
 generate: deps-verify ## Build the BPF objects and their Go bindings with the pinned clang, deep copies and CRDs from the API types
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) $(GO) generate ./...
+
+.PHONY: manifests
+manifests: ## Render deploy/manifests from the chart, and bring its CRDs and README up to date
+	$(GO) run ./deploy/helm/render
 
 .PHONY: fmt
 fmt: ## Format Go
