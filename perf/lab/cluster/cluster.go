@@ -46,6 +46,9 @@ type Cluster struct {
 	NodesV6 bool
 	// FlowLimit is the size of a node's flow table; 0: 65536.
 	FlowLimit int
+	// AgentPrefix is the command before an agent's own, such as one that takes
+	// rights away and executes the rest; with nil the agent has the lab's rights.
+	AgentPrefix func(*lab.Node) []string
 
 	agents map[*lab.Node]*lab.Process
 }
@@ -117,8 +120,11 @@ func (c *Cluster) startAgent(n *lab.Node) error {
 		return fmt.Errorf("open agent log: %w", err)
 	}
 	defer log.Close()
-	args := append([]string{"agent", "--config", ConfigFile(n)}, modeArgs(c.XDPMode)...)
-	cmd := exec.Command(c.Binary, args...)
+	args := append([]string{c.Binary, "agent", "--config", ConfigFile(n)}, modeArgs(c.XDPMode)...)
+	if c.AgentPrefix != nil {
+		args = append(c.AgentPrefix(n), args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	c.agents[n], err = n.Start(cmd)
 	return err
