@@ -17,7 +17,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 BUILDVCS := $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),true,false)
 
 # Debian packages by what needs them.
-DEPS_VERIFY := $(CLANG) $(LLVM) libbpf-dev linux-libc-dev
+DEPS_VERIFY := $(CLANG) $(LLVM) libbpf-dev linux-libc-dev shellcheck
 DEPS_DEMO   := iproute2 nftables
 # gcc and libc6-dev are for Go's race detector.
 DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
@@ -61,8 +61,9 @@ else
 endif
 
 .PHONY: verify
-verify: deps-verify verify-generated verify-manifests lint ## Generated code and manifests are fresh, and lint
+verify: deps-verify verify-generated verify-manifests lint ## Generated code and manifests are fresh, lint, shellcheck
 	$(GO) mod tidy -diff
+	shellcheck .ci/run deploy/kind/up
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

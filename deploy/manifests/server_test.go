@@ -5,6 +5,7 @@ package manifests_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,11 @@ func TestOnAPIServer(t *testing.T) {
 		apply(manifest)
 		apply(manifest) // again changes nothing
 	}
+	example, err := os.ReadFile("../kind/example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(example)
 	t.Run("rights", func(t *testing.T) { testRights(t, control) })
 	t.Run("node states", func(t *testing.T) { testNodeStates(t, control) })
 }
