@@ -20,6 +20,7 @@ import (
 
 // env is what a command has of the world around it.
 type env struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
 }
@@ -37,6 +38,7 @@ var commands = []command{
 	{name: "flows", summary: "list the connections that this node owns", run: runFlows},
 	{name: "explain", summary: "say step by step what becomes of a packet, and why", run: runExplain},
 	{name: "replay", summary: "run a capture through the forwarding decision, without root", run: runReplay},
+	{name: "migrate", summary: "turn objects of MetalLB into objects of Fairlead", run: runMigrate},
 	{name: "demo", summary: "build a cluster of namespaces on this machine and balance real connections in it", run: runDemo},
 	{name: "pod", summary: "the server of the demo's Pods", hidden: true, run: runPod},
 	{name: "mount-bpffs", summary: "mount a BPF file system where there is none", hidden: true, run: runMountBPFFS},
@@ -49,11 +51,19 @@ const (
 	exitOK    = 0
 	exitError = 1
 	exitUsage = 2
+	// exitPartial says that there is a result, and something to know about it.
+	exitPartial = 3
 )
+
+// codeError is an error with an exit code of its own.
+type codeError struct {
+	code int
+	error
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, &env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}, os.Args[1:])
+	code := run(ctx, &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -80,6 +90,7 @@ func run(ctx context.Context, env *env, args []string) int {
 
 func exitCode(env *env, name string, err error) int {
 	var wrong usageError
+	var own codeError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -88,6 +99,9 @@ func exitCode(env *env, name string, err error) int {
 		return exitUsage
 	}
 	fmt.Fprintf(env.stderr, "fairlead %s: %v\n", name, err)
+	if errors.As(err, &own) {
+		return own.code
+	}
 	return exitError
 }
 
@@ -113,8 +127,9 @@ func parseFlags(env *env, flags *flag.FlagSet, args []string) error {
 	return err
 }
 
-// parseArgs is parseFlags for commands with arguments, one for each of names.
-// Flags may stand before, between and behind them, up to "--".
+// parseArgs is parseFlags for commands with arguments, one for each of names; a
+// last name "[X]..." stands for any number. Flags may stand before, between and
+// behind them, up to "--".
 func parseArgs(env *env, flags *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
@@ -140,6 +155,9 @@ func parseArgs(env *env, flags *flag.FlagSet, args []string, names ...string) ([
 		given, args = append(given, flags.Arg(0)), flags.Args()[1:]
 	}
 	given = append(given, behind...)
+	if last := len(names) - 1; last >= 0 && strings.HasSuffix(names[last], "...") && len(given) >= last {
+		return given, nil
+	}
 	switch {
 	case len(given) > len(names):
 		return nil, usageError{fmt.Errorf("unexpected argument %q", given[len(names)])}
