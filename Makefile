@@ -19,8 +19,9 @@ BUILDVCS := $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),true,false)
 # Debian packages by what needs them.
 DEPS_VERIFY := $(CLANG) $(LLVM) libbpf-dev linux-libc-dev shellcheck
 DEPS_DEMO   := iproute2 nftables
+DEPS_KUBE   := nftables runc containernetworking-plugins
 # gcc and libc6-dev are for Go's race detector.
-DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
+DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) $(DEPS_KUBE) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
 
 # The name that the image gets; push it where the nodes can pull it.
 IMAGE      ?= ghcr.io/fairlead/fairlead:dev

@@ -98,6 +98,44 @@ func (n *Namespace) Do(fn func() error) error {
 	})
 }
 
+// DoWith is Do on a thread that prepare may change for good, for instance by
+// entering other namespaces: it ends with fn, and shares nothing that can be
+// unshared with the threads of this process.
+func (n *Namespace) DoWith(prepare, fn func() error) error {
+	return onLastThread(func() error {
+		// Working directory and umask are shared, or no mount namespace can be entered.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare thread: %w", err)
+		}
+		if err := netns.Set(n.fd); err != nil {
+			return fmt.Errorf("enter namespace %s: %w", n.Name, err)
+		}
+		if err := prepare(); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// onLastThread calls fn on a thread that ends soon after it.
+func onLastThread(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { result <- err }()
+		runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+		if unix.Gettid() != unix.Getpid() {
+			err = fn()
+			return
+		}
+		// The first thread cannot end, and /proc/self shows what it sees. Hold it
+		// and take another.
+		defer runtime.UnlockOSThread()
+		err = onLastThread(fn)
+	}()
+	return <-result
+}
+
 // onThread calls fn on a locked thread and restores the thread's namespace.
 func onThread(fn func() error) error {
 	result := make(chan error, 1)

@@ -56,11 +56,32 @@ type Process struct {
 // outlives its owner when its outputs are files. Give it files or writers for
 // its outputs, not pipes: it is waited for at once.
 func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
+	return n.start(cmd, n.Do)
+}
+
+// StartWith is Start in a cgroup too, one of Lab.AddCgroup or below it, and with
+// what else the process inherits from the thread that makes it: prepare changes
+// that thread, which is not used again.
+func (n *Namespace) StartWith(cmd *exec.Cmd, cgroup string, prepare func() error) (*Process, error) {
+	return n.start(cmd, func(fork func() error) error {
+		return n.DoWith(prepare, func() error {
+			leave, err := enterCgroup(cmd.SysProcAttr, cgroup)
+			if err != nil {
+				return err
+			}
+			defer leave()
+			return fork()
+		})
+	})
+}
+
+// start makes the process on the thread that within gives.
+func (n *Namespace) start(cmd *exec.Cmd, within func(func() error) error) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	}
 	// The child inherits the namespace of the thread that forks it.
-	if err := n.Do(cmd.Start); err != nil {
+	if err := within(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s in %s: %w", cmd.Path, n.Name, err)
 	}
 	p := &Process{PID: cmd.Process.Pid, ns: n, cmd: cmd, done: make(chan struct{})}

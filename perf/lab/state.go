@@ -118,7 +118,7 @@ func Sweep(kept bool) ([]string, error) {
 // remove takes away all that a lab of this id can have left. It goes on after
 // a failure, and what is absent is success.
 func remove(id, dir string) error {
-	errs := []error{killRecorded(filepath.Join(dir, pidsFile)), unmountBelow(dir)}
+	errs := []error{killRecorded(filepath.Join(dir, pidsFile)), removeCgroups(id), unmountBelow(dir)}
 	names, _ := filepath.Glob(filepath.Join(netnsDir, prefixOf(id)+"*"))
 	for _, path := range names {
 		errs = append(errs, deleteNamespace(filepath.Base(path)))

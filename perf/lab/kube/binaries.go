@@ -22,67 +22,30 @@ import (
 	"github.com/fairlead/fairlead/perf/lab"
 )
 
-// The programs that Binaries builds.
-const (
-	Etcd              = "etcd"
-	APIServer         = "kube-apiserver"
-	ControllerManager = "kube-controller-manager"
-	Scheduler         = "kube-scheduler"
-	Proxy             = "kube-proxy"
-	Kubelet           = "kubelet"
-	Kubectl           = "kubectl"
-)
-
-// controlPlane is what Start runs, and kubectl to look at it.
-var controlPlane = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubectl}
-
-// Programs are all that Binaries can build, the control plane's first.
-func Programs() []string {
-	return append(slices.Clone(controlPlane), Proxy, Kubelet)
-}
-
-// source is a module of programs, and the packages in it by the program's name.
-type source struct {
-	folder   string // below the main module
-	ldflags  string
-	tags     string
-	packages map[string]string
-}
-
-const version = "v1.36.3"
-
-var upstream = source{
-	folder: "perf/lab/kube/binaries/kubernetes",
-	ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=" + version +
-		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36" +
-		" -X k8s.io/client-go/pkg/version.gitVersion=" + version,
-	packages: map[string]string{
-		Etcd:              "./etcd",
-		APIServer:         "k8s.io/kubernetes/cmd/kube-apiserver",
-		ControllerManager: "k8s.io/kubernetes/cmd/kube-controller-manager",
-		Scheduler:         "k8s.io/kubernetes/cmd/kube-scheduler",
-		Proxy:             "k8s.io/kubernetes/cmd/kube-proxy",
-		Kubelet:           "k8s.io/kubernetes/cmd/kubelet",
-		Kubectl:           "k8s.io/kubernetes/cmd/kubectl",
-	},
-}
-
 // ErrNotBuilt says that a program is not in the cache.
 var ErrNotBuilt = errors.New("not built")
 
-// Binaries builds what is missing of the named programs, of all that the control
-// plane needs when none is named, and returns the directory that holds them. It
-// needs the go command and a working directory inside the main module. A cold
+// Binaries builds what is missing of the named programs of one module, of all that
+// the control plane needs when none is named, and returns the directory that holds
+// them. It needs the go command and a working directory inside the main module. A cold
 // build takes minutes and a network; what was built stays in the user's cache
 // directory, by a hash of all that went into it. Builds exclude each other.
 func Binaries(ctx context.Context, names ...string) (dir string, err error) {
-	return upstream.build(ctx, names)
+	s, err := sourceOf(names)
+	if err != nil {
+		return "", err
+	}
+	return s.build(ctx, names)
 }
 
 // Built is Binaries for one who does not want to wait: the error wraps
 // ErrNotBuilt when a program is missing.
 func Built(ctx context.Context, names ...string) (dir string, err error) {
-	_, dir, missing, err := upstream.find(ctx, names)
+	s, err := sourceOf(names)
+	if err != nil {
+		return "", err
+	}
+	_, dir, missing, err := s.find(ctx, names)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("%s: %w, make kube does it", strings.Join(missing, " "), ErrNotBuilt)
 	}
@@ -94,11 +57,6 @@ func Built(ctx context.Context, names ...string) (dir string, err error) {
 func (s *source) find(ctx context.Context, names []string) (module, dir string, missing []string, err error) {
 	if len(names) == 0 {
 		names = controlPlane
-	}
-	for _, name := range names {
-		if s.packages[name] == "" {
-			return "", "", nil, fmt.Errorf("unknown program %q", name)
-		}
 	}
 	if module, err = s.module(ctx); err != nil {
 		return "", "", nil, err

@@ -55,7 +55,7 @@ func ForTest(t TB, o Options) *ControlPlane {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.showLogs(t)
+			showLogs(t, c.etcd, c.apiserver, c.manager, c.scheduler)
 		}
 		if err := c.Close(); err != nil {
 			t.Errorf("close control plane: %v", err)
@@ -64,10 +64,49 @@ func ForTest(t TB, o Options) *ControlPlane {
 	return c
 }
 
-func (c *ControlPlane) showLogs(t TB) {
-	for _, program := range []*component{c.etcd, c.apiserver, c.manager, c.scheduler} {
+func showLogs(t TB, programs ...*component) {
+	for _, program := range programs {
 		if _, err := os.Stat(program.log); err == nil {
 			t.Logf("end of %s:\n%s", program.log, program.tail(logLines))
 		}
 	}
+}
+
+// RequireNodes skips the test where real nodes cannot run; with REQUIRE_ROOT=1
+// in the environment it fails instead.
+func RequireNodes(t TB) {
+	t.Helper()
+	lab.RequireRoot(t, NodeTools...)
+	Require(t, Kubelet)
+	Require(t, Containerd, Shim, Ctr)
+	err := MissingForNodes()
+	switch {
+	case err == nil:
+	case os.Getenv("REQUIRE_ROOT") == "1":
+		t.Fatalf("REQUIRE_ROOT=1: %v", err)
+	default:
+		t.Skipf("%v", err)
+	}
+}
+
+// NodesForTest starts real nodes for one test and closes them after it. When the
+// test fails it shows the ends of their logs.
+func NodesForTest(t TB, c *ControlPlane, l *lab.Lab, images ...Image) *Nodes {
+	t.Helper()
+	RequireNodes(t)
+	nodes, err := c.StartNodes(t.Context(), l, images...)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		for _, n := range nodes.List {
+			if t.Failed() {
+				showLogs(t, n.runtime, n.kubelet)
+			}
+		}
+		if err := nodes.Close(); err != nil {
+			t.Errorf("close nodes: %v", err)
+		}
+	})
+	return nodes
 }
