@@ -232,7 +232,7 @@ func TestBrokenTablesAreNotRead(t *testing.T) {
 func TestMapsOutliveTheAgent(t *testing.T) {
 	n, cfg := testNode(t)
 	d := open(t, n, cfg)
-	want := fill(t, d.Maps())
+	want, tables := fill(t, d.Maps())
 	key := d.flowKey
 	closed(t, d)
 
@@ -247,6 +247,11 @@ func TestMapsOutliveTheAgent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for ref, table := range tables {
+		if read, ok := d.Maps().ReadTable(ref); !ok || !cmp.Equal(table, read) {
+			t.Errorf("table %+v: %v, %+v", ref, ok, read)
+		}
 	}
 	empty(t, d.Maps(), want)
 	empty(t, d.Maps(), want) // deleting the absent is success
@@ -267,7 +272,7 @@ func must(t *testing.T, errs ...error) {
 }
 
 // fill writes one of each kind, and a table in transition and one at rest.
-func fill(t *testing.T, m *Maps) dataplane.State {
+func fill(t *testing.T, m *Maps) (dataplane.State, map[dataplane.TableRef]dataplane.LookupTable) {
 	t.Helper()
 	vip := netip.MustParseAddr("2001:db8::1")
 	size := maglev.Sizes[0]
@@ -279,6 +284,7 @@ func fill(t *testing.T, m *Maps) dataplane.State {
 	}
 	restRef := dataplane.TableRef{Line: 3, Size: 1, Generation: 1, Hash: 77}
 	movingRef := dataplane.TableRef{Line: 40, Size: 1, Transition: true, Generation: 2, Hash: 78}
+	tables := map[dataplane.TableRef]dataplane.LookupTable{restRef: rest, movingRef: moving}
 	s := dataplane.State{
 		Nodes: map[lb.NodeID]dataplane.NodeEntry{1: {Addr: netip.MustParseAddr("10.1.0.12")}},
 		Backends: map[lb.BackendID]dataplane.BackendEntry{
@@ -293,7 +299,6 @@ func fill(t *testing.T, m *Maps) dataplane.State {
 			2: {Key: lb.ServiceKey{VIP: vip, Port: 443, Proto: lb.UDP}, Table: movingRef, PastUntil: 99},
 			3: {Key: lb.ServiceKey{VIP: vip, Port: 444, Proto: lb.UDP}},
 		},
-		Tables:       map[dataplane.TableRef]dataplane.LookupTable{restRef: rest, movingRef: moving},
 		SourceRanges: map[dataplane.SourceRangeKey]bool{{Service: 1, Prefix: netip.MustParsePrefix("10.0.0.0/8")}: true},
 		VIPs:         map[netip.Addr]bool{vip: true},
 	}
@@ -309,14 +314,14 @@ func fill(t *testing.T, m *Maps) dataplane.State {
 	for k := range s.SourceRanges {
 		must(t, m.PutSourceRange(k.Service, k.Prefix))
 	}
-	for ref, table := range s.Tables {
+	for ref, table := range tables {
 		must(t, m.WriteTable(ref, table))
 	}
 	for id, e := range s.Services {
 		must(t, m.PutService(id, e))
 	}
 	must(t, m.PutVIP(vip))
-	return s
+	return s, tables
 }
 
 func empty(t *testing.T, m *Maps, s dataplane.State) {

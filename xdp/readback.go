@@ -19,14 +19,13 @@ import (
 func putUint16(b []byte, v uint16) { binary.NativeEndian.PutUint16(b, v) }
 func putUint32(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }
 
-// Load reads everything back.
+// Load reads all but lookup tables back.
 func (m *Maps) Load() (dataplane.State, error) {
 	s := dataplane.State{
 		Nodes:        map[lb.NodeID]dataplane.NodeEntry{},
 		Backends:     map[lb.BackendID]dataplane.BackendEntry{},
 		Endpoints:    map[dataplane.EndpointKey]dataplane.EndpointEntry{},
 		Services:     map[lb.ServiceID]dataplane.ServiceEntry{},
-		Tables:       map[dataplane.TableRef]dataplane.LookupTable{},
 		SourceRanges: map[dataplane.SourceRangeKey]bool{},
 		VIPs:         map[netip.Addr]bool{},
 	}
@@ -115,12 +114,6 @@ func (m *Maps) loadServices(s *dataplane.State) error {
 		e := m.record(id).toEntry()
 		e.Key = key.toLB()
 		s.Services[lb.ServiceID(id)] = e
-		if _, known := s.Tables[e.Table]; known || e.Table == (dataplane.TableRef{}) {
-			continue
-		}
-		if table, ok := m.ReadTable(e.Table); ok {
-			s.Tables[e.Table] = table
-		}
 	}
 	return iter.Err()
 }

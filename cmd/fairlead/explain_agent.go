@@ -75,7 +75,7 @@ func (a *agent) explain(q asked) (explainReport, error) {
 		return explainReport{}, notKnown{noVIP(q, settings.Node, tables)}
 	}
 	explainer, err := forward.NewExplainer(a.forwardSettings(settings), maps.Limits(), tables, q.vip.Addr(), forward.Sources{
-		Flows: a.datapath.FlowBucket, Paths: a.datapath.PathMTU,
+		Tables: maps.ReadTable, Flows: a.datapath.FlowBucket, Paths: a.datapath.PathMTU,
 	})
 	if err != nil {
 		return explainReport{}, fmt.Errorf("copy tables: %w", err)

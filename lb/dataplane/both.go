@@ -18,15 +18,15 @@ func Both(source, image Maps) (Maps, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load maps: %w", err)
 	}
-	if err := s.writeTo(image); err != nil {
+	if err := s.copy(source, image); err != nil {
 		return nil, fmt.Errorf("copy maps: %w", err)
 	}
 	return &twoMaps{source, image}, nil
 }
 
-// writeTo writes all of the state in the order in which things refer to each
-// other. A service whose table is not there gets none.
-func (s State) writeTo(m Maps) error {
+// copy writes all of the state, which is source's, in the order in which things
+// refer to each other. A service whose table is not there gets none.
+func (s State) copy(source, m Maps) error {
 	var errs []error
 	for id, e := range s.Nodes {
 		errs = append(errs, m.PutNode(id, e))
@@ -40,10 +40,10 @@ func (s State) writeTo(m Maps) error {
 	for k := range s.SourceRanges {
 		errs = append(errs, m.PutSourceRange(k.Service, k.Prefix))
 	}
-	for ref, t := range s.Tables {
-		errs = append(errs, m.WriteTable(ref, t))
-	}
 	for id, e := range s.Services {
+		if t, ok := source.ReadTable(e.Table); ok {
+			errs = append(errs, m.WriteTable(e.Table, t))
+		}
 		errs = append(errs, m.PutService(id, e))
 	}
 	for a := range s.VIPs {

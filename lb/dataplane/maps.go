@@ -50,7 +50,8 @@ type Maps interface {
 	PutVIP(netip.Addr) error
 	DeleteVIP(netip.Addr) error
 
-	// Load reads everything back, for a start that takes over what is there.
+	// Load reads all but lookup tables back, for a start that takes over what is
+	// there.
 	Load() (State, error)
 
 	// Limits are the sizes that the datapath was made with.
@@ -115,13 +116,13 @@ type LookupTable struct {
 // NoBackend in LookupTable.Past marks an unused place.
 const NoBackend = 0xffff
 
-// State is all that a datapath holds, keyed by id.
+// State is all that a datapath holds, keyed by id, but for lookup tables: they are
+// large, and each is looked at once, by ReadTable.
 type State struct {
 	Nodes        map[lb.NodeID]NodeEntry
 	Backends     map[lb.BackendID]BackendEntry
 	Endpoints    map[EndpointKey]EndpointEntry
 	Services     map[lb.ServiceID]ServiceEntry
-	Tables       map[TableRef]LookupTable // those that Services name
 	SourceRanges map[SourceRangeKey]bool
 	VIPs         map[netip.Addr]bool
 }

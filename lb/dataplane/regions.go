@@ -64,6 +64,7 @@ type regions struct {
 	written    map[likeness][]*region
 	releases   int // how often something became free
 	seed       maphash.Seed
+	words      []byte // likeness's, from call to call
 }
 
 func newRegions(lines uint32) regions {
@@ -76,9 +77,7 @@ func newRegions(lines uint32) regions {
 }
 
 func (r *regions) likeness(c content) likeness {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	words := make([]byte, 0, 2*len(c.table.Slots)*(1+len([3]uint16{})))
+	words := r.words[:0]
 	for _, s := range c.table.Slots {
 		words = binary.NativeEndian.AppendUint16(words, s)
 	}
@@ -87,8 +86,8 @@ func (r *regions) likeness(c content) likeness {
 			words = binary.NativeEndian.AppendUint16(words, p)
 		}
 	}
-	h.Write(words)
-	return likeness{c.size, c.hash, c.transition(), h.Sum64()}
+	r.words = words
+	return likeness{c.size, c.hash, c.transition(), maphash.Bytes(r.seed, words)}
 }
 
 // find returns a written region of that content, or nil.

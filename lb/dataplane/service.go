@@ -203,7 +203,7 @@ func (d *Dataplane) plan(s *service, want *lb.Service, live []*backend, now uint
 	}
 	home, others := split(built, want.Backends, live)
 	c := content{size: uint8(size + 1), hash: uint16(built.Hash), table: LookupTable{Slots: built.Slots, List: home}}
-	if !entry.Local {
+	if !entry.Local && (s.region == nil || d.regions.find(c) != s.region) { // else it rests as it did
 		entry.PastUntil = d.remember(s, &c.table, others, now)
 	}
 	return c, entry, nil

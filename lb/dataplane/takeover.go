@@ -95,10 +95,10 @@ func (d *Dataplane) takeOverServices(st State, byID map[lb.BackendID]*backend) {
 		orphan(k.Service).ranges[k.Prefix] = held[struct{}]{state: present}
 	}
 	d.serviceIDs = newPool(0, d.limits.Services, taken)
-	d.takeOverTables(st, byID)
+	d.takeOverTables(byID)
 }
 
-func (d *Dataplane) takeOverTables(st State, byID map[lb.BackendID]*backend) {
+func (d *Dataplane) takeOverTables(byID map[lb.BackendID]*backend) {
 	d.regions = newRegions(d.limits.Lines)
 	adopted := map[TableRef]*region{}
 	var unreadable []*service // they come last: what is known of their places is less
@@ -108,9 +108,10 @@ func (d *Dataplane) takeOverTables(st State, byID map[lb.BackendID]*backend) {
 		if ref.Size == 0 {
 			continue
 		}
-		t, ok := st.Tables[ref]
-		if adopted[ref] == nil && ok && sane(ref, t, byID) {
-			adopted[ref] = d.regions.adopt(ref, t)
+		if adopted[ref] == nil {
+			if t, ok := d.maps.ReadTable(ref); ok && sane(ref, t, byID) {
+				adopted[ref] = d.regions.adopt(ref, t)
+			}
 		}
 		if adopted[ref] == nil {
 			unreadable = append(unreadable, s)

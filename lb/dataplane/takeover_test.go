@@ -118,8 +118,8 @@ func TestGenerationsGoOnAfterARestart(t *testing.T) {
 	w, tab := busy(t)
 	highest := uint32(0)
 	st, _ := w.maps.Load()
-	for ref := range st.Tables {
-		highest = max(highest, ref.Generation)
+	for _, e := range st.Services {
+		highest = max(highest, e.Table.Generation)
 	}
 	w.restart()
 	w.sync(table(t, threeNodes, append(servicesOf(tab), service(90, "10.0.7.7@b"))...))
@@ -132,7 +132,19 @@ func TestGenerationsGoOnAfterARestart(t *testing.T) {
 type corrupt struct {
 	*dataplanetest.Maps
 	spoil func(*dataplane.State)
+	table func(*dataplane.LookupTable) // of service 80
 	err   error
+}
+
+func (c corrupt) ReadTable(ref dataplane.TableRef) (dataplane.LookupTable, bool) {
+	st, err := c.Maps.Load()
+	t, ok := c.Maps.ReadTable(ref)
+	for _, e := range st.Services {
+		if c.table != nil && e.Key == key(80) && e.Table == ref {
+			c.table(&t)
+		}
+	}
+	return t, ok && err == nil && len(t.Slots) > 0
 }
 
 func (c corrupt) Load() (dataplane.State, error) {
@@ -144,24 +156,15 @@ func (c corrupt) Load() (dataplane.State, error) {
 }
 
 func TestTakeoverOfDamagedState(t *testing.T) {
-	anyTable := func(change func(*dataplane.LookupTable)) func(*dataplane.State) {
-		return func(st *dataplane.State) {
-			for _, e := range st.Services {
-				if e.Key == key(80) {
-					table := st.Tables[e.Table]
-					change(&table)
-					st.Tables[e.Table] = table
-				}
-			}
-		}
+	tables := map[string]func(*dataplane.LookupTable){
+		"table missing":     func(t *dataplane.LookupTable) { t.Slots = nil },
+		"too few slots":     func(t *dataplane.LookupTable) { t.Slots = t.Slots[1:] },
+		"slot out of range": func(t *dataplane.LookupTable) { t.Slots[9] = 99 },
+		"past out of range": func(t *dataplane.LookupTable) { t.Past[9][0] = 99 },
+		"past missing":      func(t *dataplane.LookupTable) { t.Past = nil },
+		"unknown backend":   func(t *dataplane.LookupTable) { t.List[0] = 99 },
 	}
-	tests := map[string]func(*dataplane.State){
-		"tables missing":    func(st *dataplane.State) { clear(st.Tables) },
-		"too few slots":     anyTable(func(t *dataplane.LookupTable) { t.Slots = t.Slots[1:] }),
-		"slot out of range": anyTable(func(t *dataplane.LookupTable) { t.Slots[9] = 99 }),
-		"past out of range": anyTable(func(t *dataplane.LookupTable) { t.Past[9][0] = 99 }),
-		"past missing":      anyTable(func(t *dataplane.LookupTable) { t.Past = nil }),
-		"unknown backend":   anyTable(func(t *dataplane.LookupTable) { t.List[0] = 99 }),
+	states := map[string]func(*dataplane.State){
 		"VIP missing":       func(st *dataplane.State) { clear(st.VIPs) },
 		"endpoints missing": func(st *dataplane.State) { clear(st.Endpoints) },
 		"ranges missing":    func(st *dataplane.State) { clear(st.SourceRanges) },
@@ -176,7 +179,10 @@ func TestTakeoverOfDamagedState(t *testing.T) {
 		"key twice":           func(st *dataplane.State) { st.Services[9] = st.Services[1] },
 		"table size too high": func(st *dataplane.State) { e := st.Services[1]; e.Table.Size = 31; st.Services[1] = e },
 	}
-	for name, spoil := range tests {
+	for name := range tables {
+		states[name] = func(*dataplane.State) {}
+	}
+	for name, spoil := range states {
 		t.Run(name, func(t *testing.T) {
 			w, tab := busy(t)
 			w.now += 2 * pastTicks
@@ -186,7 +192,7 @@ func TestTakeoverOfDamagedState(t *testing.T) {
 				w.now -= 2 * pastTicks
 				w, tab = busy(t)
 			}
-			dp, err := dataplane.New(corrupt{Maps: w.maps, spoil: spoil}, dataplane.Options{PastTicks: pastTicks, Now: func() uint32 { return w.now }})
+			dp, err := dataplane.New(corrupt{Maps: w.maps, spoil: spoil, table: tables[name]}, dataplane.Options{PastTicks: pastTicks, Now: func() uint32 { return w.now }})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -142,7 +142,8 @@ func (w *world) load(k lb.ServiceKey) loaded {
 		if e.Key != k {
 			continue
 		}
-		l, t := loaded{ServiceEntry: e}, st.Tables[e.Table]
+		l := loaded{ServiceEntry: e}
+		t, _ := w.maps.ReadTable(e.Table)
 		for _, id := range t.List {
 			l.list = append(l.list, st.Backends[id].Addr.Addr().String())
 		}

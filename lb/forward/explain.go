@@ -86,11 +86,15 @@ type Explainer struct {
 	flows    FlowReader
 }
 
-// Sources are what an explanation reads beside the tables.
+// Sources are what an explanation reads beside the state.
 type Sources struct {
-	Flows FlowReader
-	Paths PathReader // nil: nothing was learned of any path
+	Tables TableReader
+	Flows  FlowReader
+	Paths  PathReader // nil: nothing was learned of any path
 }
+
+// TableReader is dataplane.Maps.ReadTable.
+type TableReader func(dataplane.TableRef) (dataplane.LookupTable, bool)
 
 // FlowReader copies the records of a client's address and port from the node's
 // flow table. index is the bucket's among Settings.FlowBuckets, under Settings.FlowKey.
@@ -106,7 +110,7 @@ func NewExplainer(s Settings, limits dataplane.Limits, state dataplane.State, vi
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	tables, err := tablesOf(vip, limits, state)
+	tables, err := tablesOf(vip, limits, state, from.Tables)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func (c *flowCopy) apart(buckets int) bool {
 }
 
 // tablesOf are tables with what a packet to the VIP can meet.
-func tablesOf(vip netip.Addr, limits dataplane.Limits, state dataplane.State) (*Tables, error) {
+func tablesOf(vip netip.Addr, limits dataplane.Limits, state dataplane.State, read TableReader) (*Tables, error) {
 	t := NewTables(limits)
 	for id, n := range state.Nodes {
 		if err := t.PutNode(id, n); err != nil {
@@ -88,7 +88,7 @@ func tablesOf(vip netip.Addr, limits dataplane.Limits, state dataplane.State) (*
 	}
 	for id, s := range state.Services {
 		if s.Key.VIP == vip {
-			if err := t.copyService(id, s, state); err != nil {
+			if err := t.copyService(id, s, state, read); err != nil {
 				return nil, fmt.Errorf("service %s: %w", s.Key, err)
 			}
 		}
@@ -99,7 +99,7 @@ func tablesOf(vip netip.Addr, limits dataplane.Limits, state dataplane.State) (*
 	return t, nil
 }
 
-func (t *Tables) copyService(id lb.ServiceID, s dataplane.ServiceEntry, state dataplane.State) error {
+func (t *Tables) copyService(id lb.ServiceID, s dataplane.ServiceEntry, state dataplane.State, read TableReader) error {
 	for key, e := range state.Endpoints {
 		if key.Service == id {
 			if err := t.PutEndpoint(id, key.Wire, e); err != nil {
@@ -115,7 +115,7 @@ func (t *Tables) copyService(id lb.ServiceID, s dataplane.ServiceEntry, state da
 		}
 	}
 	// A table that is not there is being replaced: the packet finds it stale.
-	if table, ok := state.Tables[s.Table]; ok {
+	if table, ok := read(s.Table); ok {
 		if err := t.WriteTable(s.Table, table); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (x *explained) ask(proto lb.Proto, client, vip string, flags uint8) forward
 		Proto: proto, Client: netip.MustParseAddrPort(client), VIP: netip.MustParseAddrPort(vip), Flags: flags,
 	}
 	explainer, err := forward.NewExplainer(x.settings, forwardtest.Limits, state, q.VIP.Addr(), forward.Sources{
-		Flows: x.bucket, Paths: x.twin.Maps().(*forward.Tables).PathMTU,
+		Tables: x.twin.Maps().ReadTable, Flows: x.bucket, Paths: x.twin.Maps().(*forward.Tables).PathMTU,
 	})
 	if err != nil {
 		x.t.Fatal(err)

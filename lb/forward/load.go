@@ -19,7 +19,6 @@ func (t *Tables) Load() (dataplane.State, error) {
 		Backends:     map[lb.BackendID]dataplane.BackendEntry{},
 		Endpoints:    maps.Clone(t.endpoints),
 		Services:     map[lb.ServiceID]dataplane.ServiceEntry{},
-		Tables:       map[dataplane.TableRef]dataplane.LookupTable{},
 		SourceRanges: map[dataplane.SourceRangeKey]bool{},
 		VIPs:         map[netip.Addr]bool{},
 	}
@@ -47,9 +46,6 @@ func (t *Tables) loadServices(s *dataplane.State) {
 			continue
 		}
 		s.Services[lb.ServiceID(id)] = svc.entry
-		if r := svc.region; r != nil && !r.stale {
-			s.Tables[r.ref] = r.copy()
-		}
 	}
 	for id, r := range t.ranges {
 		for key := range r.prefixes {

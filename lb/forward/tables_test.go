@@ -105,7 +105,6 @@ func TestTablesLoad(t *testing.T) {
 		Backends:     map[lb.BackendID]dataplane.BackendEntry{5: pod},
 		Endpoints:    map[dataplane.EndpointKey]dataplane.EndpointEntry{{Service: 1, Wire: 77}: {Backend: 5, Draining: true}},
 		Services:     map[lb.ServiceID]dataplane.ServiceEntry{1: service},
-		Tables:       map[dataplane.TableRef]dataplane.LookupTable{ref: slots(true)},
 		SourceRanges: map[dataplane.SourceRangeKey]bool{{Service: 1, Prefix: v4}: true, {Service: 1, Prefix: v6}: true},
 		VIPs:         map[netip.Addr]bool{web.VIP: true, addr("192.0.2.1"): true},
 	}
@@ -131,13 +130,16 @@ func TestTablesLoad(t *testing.T) {
 		if got := load(); !reflect.DeepEqual(got, want) {
 			t.Errorf("loaded %+v\nwant %+v", got, want)
 		}
+		if got, ok := m.ReadTable(ref); !ok || !reflect.DeepEqual(got, slots(true)) {
+			t.Errorf("read %v %+v\nwant %+v", ok, got, slots(true))
+		}
 	}
 	for range 2 {
 		must(m.DeleteService(1, web), m.DeleteVIP(web.VIP), m.DeleteVIP(addr("192.0.2.1")),
 			m.DeleteSourceRange(1, v4), m.DeleteSourceRange(1, v6), m.DeleteEndpoint(1, 77),
 			m.DeleteBackend(5), m.DeleteNode(2))
 		got := load()
-		if n := len(got.Nodes) + len(got.Backends) + len(got.Endpoints) + len(got.Services) + len(got.Tables) +
+		if n := len(got.Nodes) + len(got.Backends) + len(got.Endpoints) + len(got.Services) +
 			len(got.SourceRanges) + len(got.VIPs); n != 0 {
 			t.Errorf("left over: %+v", got)
 		}
@@ -163,16 +165,8 @@ func TestRegionsOverlap(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		state, err := m.Load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, there := state.Tables[first]; there == tt.gone {
+		if _, there := m.ReadTable(first); there == tt.gone {
 			t.Errorf("with another region at line %d: there %t", tt.line, there)
-		}
-		read, ok := m.ReadTable(first)
-		if ok == tt.gone || ok && !reflect.DeepEqual(read, state.Tables[first]) {
-			t.Errorf("with another region at line %d: readable %t: %v", tt.line, ok, read)
 		}
 	}
 }

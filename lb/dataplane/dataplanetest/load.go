@@ -14,8 +14,7 @@ import (
 	"github.com/fairlead/fairlead/lb/maglev"
 )
 
-// Load returns copies. As from BPF maps, it finds services by their keys, and the
-// length of a table's list only by the highest index in its slots and pasts.
+// Load returns copies. As from BPF maps, it finds services by their keys.
 func (m *Maps) Load() (dataplane.State, error) {
 	if m.crashed {
 		return dataplane.State{}, ErrCrashed
@@ -25,21 +24,17 @@ func (m *Maps) Load() (dataplane.State, error) {
 		Backends:     maps.Clone(m.backends),
 		Endpoints:    maps.Clone(m.endpoints),
 		Services:     map[lb.ServiceID]dataplane.ServiceEntry{},
-		Tables:       map[dataplane.TableRef]dataplane.LookupTable{},
 		SourceRanges: maps.Clone(m.ranges),
 		VIPs:         maps.Clone(m.vips),
 	}
 	for _, id := range m.keys {
-		e := m.records[id]
-		st.Services[id] = e
-		if t, ok := m.ReadTable(e.Table); ok {
-			st.Tables[e.Table] = t
-		}
+		st.Services[id] = m.records[id]
 	}
 	return st, nil
 }
 
-// ReadTable returns a copy, its list as Load does.
+// ReadTable returns a copy. As from BPF maps, it finds the length of the list only
+// by the highest index in slots and pasts.
 func (m *Maps) ReadTable(ref dataplane.TableRef) (dataplane.LookupTable, bool) {
 	t, ok := m.table(ref)
 	if m.crashed || !ok {

@@ -274,9 +274,10 @@ func brokenVectors() []Vector {
 		if err != nil {
 			return err
 		}
-		for ref, table := range state.Tables {
-			ref.Generation++
-			if err := m.WriteTable(ref, table); err != nil {
+		for _, s := range state.Services {
+			table, _ := m.ReadTable(s.Table)
+			s.Table.Generation++
+			if err := m.WriteTable(s.Table, table); err != nil {
 				return err
 			}
 		}
