@@ -71,8 +71,8 @@ func Built() (string, error) {
 	return path, nil
 }
 
-// Helm is a Helm binary and a chart's directory.
-type Helm struct{ Binary, Chart string }
+// Helm is a Helm binary and a chart's directory; with a kubeconfig also a cluster.
+type Helm struct{ Binary, Chart, Kubeconfig string }
 
 // Lint checks the chart; warnings are errors.
 func (h Helm) Lint(ctx context.Context) error {
@@ -89,6 +89,22 @@ func (h Helm) Template(ctx context.Context, sets []string, more ...string) ([]by
 	return h.run(ctx, args...)
 }
 
+// Apply installs the chart in the cluster, or upgrades to it, and waits for nothing.
+func (h Helm) Apply(ctx context.Context, sets ...string) error {
+	args := []string{"upgrade", Release, h.Chart, "--install", "--create-namespace", "--namespace", Namespace}
+	for _, set := range sets {
+		args = append(args, "--set", set)
+	}
+	_, err := h.run(ctx, args...)
+	return err
+}
+
+// Uninstall removes it, and waits for the Job that frees the Services.
+func (h Helm) Uninstall(ctx context.Context) error {
+	_, err := h.run(ctx, "uninstall", Release, "--namespace", Namespace)
+	return err
+}
+
 // run keeps Helm away from the user's own configuration and repositories.
 func (h Helm) run(ctx context.Context, args ...string) ([]byte, error) {
 	home, err := os.MkdirTemp("", "fairlead-helm-")
@@ -97,7 +113,7 @@ func (h Helm) run(ctx context.Context, args ...string) ([]byte, error) {
 	}
 	defer os.RemoveAll(home)
 	cmd := exec.CommandContext(ctx, h.Binary, args...)
-	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + h.Kubeconfig}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
