@@ -201,7 +201,7 @@ func TestValues(t *testing.T) {
 		{"only Services of the class", []string{"unclassedServices=false", "loadBalancerClass=example.com/x"}, func(t *testing.T, w world) {
 			for _, args := range [][]string{w.agentContainer().Args, w.controller.Spec.Template.Spec.Containers[0].Args} {
 				has(t, args, "--load-balancer-class=example.com/x")
-				has(t, args, "--unclassed-services=false")
+				has(t, args, "--unclassed=false")
 			}
 		}},
 		{"more arguments and labels", []string{"agent.extraArgs={--a=b}", "agent.podLabels.x=y", "controller.extraArgs={--c}"},

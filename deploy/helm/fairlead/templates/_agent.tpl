@@ -40,6 +40,21 @@ port: metrics
 {{- end }}
 {{- end }}
 
+{{- /* Which node and which cluster. */ -}}
+{{- define "fairlead.agentArgs" -}}
+- --kubernetes
+- --node-name=$(NODE_NAME)
+- --namespace={{ .Release.Namespace }}
+- --config=/etc/fairlead/agent.yaml
+{{- end }}
+
+{{- define "fairlead.agentEnv" -}}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}
+
 {{- define "fairlead.agentContainer" -}}
 {{- $address := .Values.agent.metrics.address -}}
 {{- if contains ":" $address }}{{ $address = printf "[%s]" $address }}{{ end -}}
@@ -47,10 +62,7 @@ port: metrics
   {{- include "fairlead.container" . | nindent 2 }}
   args:
   - agent
-  - --kubernetes
-  - --node-name=$(NODE_NAME)
-  - --namespace={{ .Release.Namespace }}
-  - --config=/etc/fairlead/agent.yaml
+  {{- include "fairlead.agentArgs" . | nindent 2 }}
   {{- include "fairlead.class" . | nindent 2 }}
   - --metrics-address={{ $address }}:{{ .Values.agent.metrics.port }}
   - --log-level={{ .Values.agent.logLevel }}
@@ -61,10 +73,7 @@ port: metrics
   - {{ . | quote }}
   {{- end }}
   env:
-  - name: NODE_NAME
-    valueFrom:
-      fieldRef:
-        fieldPath: spec.nodeName
+  {{- include "fairlead.agentEnv" . | nindent 2 }}
   ports:
   - name: metrics
     containerPort: {{ .Values.agent.metrics.port }}

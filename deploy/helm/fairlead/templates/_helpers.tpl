@@ -79,6 +79,6 @@ tolerations:
 {{- define "fairlead.class" -}}
 - --load-balancer-class={{ .Values.loadBalancerClass }}
 {{- if not .Values.unclassedServices }}
-- --unclassed-services=false
+- --unclassed=false
 {{- end }}
 {{- end }}
