@@ -123,13 +123,6 @@ func TestValues(t *testing.T) {
 				t.Error("no definitions")
 			}
 		}},
-		{"definitions go with the release", []string{"crds.keep=false"}, func(t *testing.T, w world) {
-			for _, d := range w.definitions {
-				if d.Annotations["helm.sh/resource-policy"] != "" {
-					t.Errorf("annotations of %s: %v", d.Name, d.Annotations)
-				}
-			}
-		}},
 		{"no definitions", []string{"crds.install=false"}, func(t *testing.T, w world) {
 			if len(w.definitions) > 0 {
 				t.Errorf("%d definitions", len(w.definitions))
@@ -204,6 +197,11 @@ func TestValues(t *testing.T) {
 				has(t, args, "--unclassed=false")
 			}
 		}},
+		{"addresses from two pools", []string{"controller.dualStackFromTwoPools=true", "controller.freedAddressDelay=0s"},
+			func(t *testing.T, w world) {
+				has(t, w.controller.Spec.Template.Spec.Containers[0].Args, "--dual-stack-from-two-pools")
+				has(t, w.controller.Spec.Template.Spec.Containers[0].Args, "--freed-address-delay=0s")
+			}},
 		{"more arguments and labels", []string{"agent.extraArgs={--a=b}", "agent.podLabels.x=y", "controller.extraArgs={--c}"},
 			func(t *testing.T, w world) {
 				has(t, w.agentContainer().Args, "--a=b")
