@@ -157,8 +157,8 @@ type Service struct {
 	TableSize int
 	// Backends are sorted by address and have no two with the same one.
 	Backends []Backend
-	// Left says that the port is another proxy's, though the VIP is ours too:
-	// its packets pass untouched. Backends is empty.
+	// Left says that the port is kube-proxy's, though the VIP is ours too: its
+	// packets pass untouched. It has no Backends, and the rest means nothing.
 	Left bool
 }
 

@@ -92,6 +92,10 @@ func ownService(s Service, known func(node string) bool) (*Service, []error) {
 	s.SourceRanges = slices.Clone(s.SourceRanges)
 	s.Backends = slices.Clone(s.Backends)
 	slices.SortFunc(s.Backends, func(a, b Backend) int { return a.Addr.Compare(b.Addr) })
+	if s.Left && len(s.Backends) > 0 {
+		problems = append(problems, serviceErrorf(s.Key, "left to kube-proxy, but has %d backends", len(s.Backends)))
+		s.Backends = nil
+	}
 	good, faults := checkBackends(s, known)
 	problems = append(problems, faults...)
 	if !usable {

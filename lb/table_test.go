@@ -37,6 +37,11 @@ func web(backends ...Backend) Service {
 	return Service{Key: key("192.0.2.1", 80), Name: "web", TableSize: 251, Backends: backends}
 }
 
+func left(s Service) Service {
+	s.Left = true
+	return s
+}
+
 func mustTable(t testing.TB, nodes []Node, services ...Service) *Table {
 	t.Helper()
 	table, err := NewTable("a", nodes, services)
@@ -104,6 +109,8 @@ func TestNewTableProblems(t *testing.T) {
 			[]string{`service tcp/[::ffff:192.0.2.1]:80: VIP "::ffff:192.0.2.1": want an IPv6 or an unmapped IPv4 address`}},
 		{"no VIP", nodes, []Service{{Key: ServiceKey{Port: 80, Proto: TCP}}},
 			[]string{`service tcp/invalid AddrPort: VIP "invalid IP": want an IPv6 or an unmapped IPv4 address`}},
+		{"backend of a service that is left", nodes, []Service{left(web(backend("10.0.0.1:80", "a")))},
+			[]string{web80 + "left to kube-proxy, but has 1 backends"}},
 		{"two nodes for one backend", nodes, []Service{web(backend("10.0.0.1:80", "a")), other},
 			[]string{`service tcp/192.0.2.1:81: backend 10.0.0.1:80: on node "b" here, on node "a" elsewhere`}},
 		{"all of them", nodes[1:], []Service{web(light, backend("[fd00::1]:80", "c"))}, []string{

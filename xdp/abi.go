@@ -124,6 +124,7 @@ func toService(e dataplane.ServiceEntry) bpfLbService {
 		set  bool
 		flag bpfLbServiceFlag
 	}{
+		{e.Left, bpfLbServiceFlagLB_SERVICE_LEFT},
 		{e.Local, bpfLbServiceFlagLB_SERVICE_LOCAL},
 		{e.Elsewhere, bpfLbServiceFlagLB_SERVICE_ELSEWHERE},
 		{e.HasRanges, bpfLbServiceFlagLB_SERVICE_RANGES},
@@ -140,6 +141,7 @@ func (s bpfLbService) toEntry() dataplane.ServiceEntry {
 	return dataplane.ServiceEntry{
 		Key:           lb.ServiceKey{VIP: toAddr(s.Vip), Port: swap16(s.Port), Proto: lb.Proto(s.Proto)},
 		Table:         unpackTable(s.Table),
+		Left:          has(bpfLbServiceFlagLB_SERVICE_LEFT),
 		Local:         has(bpfLbServiceFlagLB_SERVICE_LOCAL),
 		Elsewhere:     has(bpfLbServiceFlagLB_SERVICE_ELSEWHERE),
 		AffinityTicks: s.AffinityTicks,
@@ -212,6 +214,7 @@ var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_NOT_IP:            "not_ip",
 	bpfLbReasonLB_R_OTHER_MAC:         "other_mac",
 	bpfLbReasonLB_R_NOT_VIP:           "not_vip",
+	bpfLbReasonLB_R_LEFT:              "left",
 	bpfLbReasonLB_R_FOREIGN_TUNNEL:    "foreign_tunnel",
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",
 	bpfLbReasonLB_R_NO_FLOW:           "no_flow",

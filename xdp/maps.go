@@ -253,16 +253,21 @@ func (m *Maps) DeleteSourceRange(s lb.ServiceID, p netip.Prefix) error {
 	return nil
 }
 
-// PutService writes the record, the table's word last and at once, and then the key.
+// PutService writes the record, the table's word last and at once, and then the
+// key. What was left to kube-proxy gets its table before it is ours.
 func (m *Maps) PutService(id lb.ServiceID, e dataplane.ServiceEntry) error {
 	if int(id) >= m.Limits().Services {
 		return fmt.Errorf("put service %s: id %d: above the limit", e.Key, id)
 	}
 	s := toService(e)
 	at := m.records[int(id)*serviceRecordLength:][:serviceRecordLength]
-	word := 8
+	const word = 8
+	table := (*uint64)(unsafe.Pointer(&at[serviceRecordTable]))
+	if (*bpfLbService)(unsafe.Pointer(&at[0])).toEntry().Left {
+		atomic.StoreUint64(table, s.Table)
+	}
 	copy(at[word:], unsafe.Slice((*byte)(unsafe.Pointer(&s)), serviceRecordLength)[word:])
-	atomic.StoreUint64((*uint64)(unsafe.Pointer(&at[serviceRecordTable])), s.Table)
+	atomic.StoreUint64(table, s.Table)
 	key := toServiceKey(e.Key)
 	if err := m.byName[bpfMapServices].Put(&key, uint32(id)); err != nil {
 		return fmt.Errorf("put service %s: %w", e.Key, err)

@@ -65,6 +65,16 @@ deliver  new     7
 	}
 }
 
+func TestStatusLeft(t *testing.T) {
+	a := startAgent(t, newFake(), agentFlags{})
+	a.write(t, config+"  - {port: 443, leftToKubeProxy: true}\n")
+	a.status(t, "two ports", func(r statusReport) bool { return synced(r) && len(r.Services) == 2 && r.Services[1].Left })
+	_, stdout, _ := a.command("status")
+	if want := "default/web:443   tcp/192.0.2.10:443  Cluster  10       1000   (left to kube-proxy) "; !strings.Contains(stdout, want) {
+		t.Errorf("no %q in:\n%s", want, stdout)
+	}
+}
+
 func TestReload(t *testing.T) {
 	a := startAgent(t, newFake(), agentFlags{})
 	first := a.status(t, "synced", synced)

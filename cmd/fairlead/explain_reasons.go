@@ -10,6 +10,7 @@ var reasonMeanings = map[string]string{
 	"not_ip":         "no IP packet",
 	"other_mac":      "the frame is for another machine",
 	"not_vip":        "the destination is no VIP",
+	"left":           "the service is left to kube-proxy",
 	"foreign_tunnel": "Geneve on Fairlead's port, but not Fairlead's",
 	"not_reply":      "leaves, and comes from no Pod of a service here",
 	"no_flow":        "comes from a Pod of a service, but belongs to no connection through a VIP",

@@ -37,6 +37,7 @@ type packetExplain struct {
 type serviceExplain struct {
 	Name            string `json:"name"`
 	Key             string `json:"key"`
+	Left            bool   `json:"leftToKubeProxy"` // what follows means nothing then
 	Policy          string `json:"externalTrafficPolicy"`
 	AffinitySeconds int64  `json:"affinitySeconds"`
 	// SourceRanges are null where every client is admitted.

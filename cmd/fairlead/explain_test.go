@@ -59,8 +59,15 @@ func (f *fake) carry(t *testing.T) {
 var (
 	explainLocal  = strings.Replace(config, "    - {address: 10.244.2.2, port: 8080, node: node2, state: draining}\n", "", 1)
 	explainRemote = strings.Replace(config, "    - {address: 10.244.1.2, port: 8080, node: node1, weight: 3}\n", "", 1)
+	explainLeft   = leftOf(config) + "  - {port: 81}\n"
 	explainBare   = strings.Replace(explainRemote, "    backends:\n    - {address: 10.244.2.2, port: 8080, node: node2, state: draining}\n", "", 1)
 )
+
+// leftOf is the configuration with the service's port left to kube-proxy.
+func leftOf(config string) string {
+	head, _, _ := strings.Cut(config, "    backends:\n")
+	return head + "    leftToKubeProxy: true\n"
+}
 
 // explaining is an agent that has this configuration.
 func explaining(t *testing.T, text string) *testAgent {
@@ -132,6 +139,10 @@ An ACK of a connection that exists:
   flow           node1 has no record of this connection
   verdict        deliver, new: begins a connection on its home's Pod
   then           10.244.1.2:8080 gets it from the client's address and port, and a record is made
+`},
+		{"left to kube-proxy", explainLeft, nil, head + `  vip            192.0.2.10 is a VIP
+  service        default/web:http (tcp/192.0.2.10:80), left to kube-proxy
+  verdict        pass, left: the service is left to kube-proxy
 `},
 		{"no backend", explainBare, nil, head + web +
 			`  table          none: the service has no backend for new connections

@@ -77,9 +77,12 @@ func (p packetExplain) lines(r explainReport) []explainLine {
 	add := func(step, format string, args ...any) {
 		lines = append(lines, explainLine{step, fmt.Sprintf(format, args...)})
 	}
-	if p.Service == nil {
+	switch {
+	case p.Service == nil:
 		add("service", "none on %s: %s", r.key(), p.ports())
-	} else {
+	case p.Service.Left:
+		add("service", "%s", p.Service)
+	default:
 		add("service", "%s", p.Service)
 		add("source range", "%s", p.ranges(r.Client.Addr()))
 	}
@@ -123,13 +126,16 @@ func (p packetExplain) ports() string {
 }
 
 func (s *serviceExplain) String() string {
-	affinity := "no affinity"
-	if s.AffinitySeconds > 0 {
-		affinity = fmt.Sprintf("clients stay on their Pod for %s", secondsText(s.AffinitySeconds))
-	}
 	name := s.Name
 	if s.Key != name {
 		name += " (" + s.Key + ")"
+	}
+	if s.Left {
+		return name + ", left to kube-proxy"
+	}
+	affinity := "no affinity"
+	if s.AffinitySeconds > 0 {
+		affinity = fmt.Sprintf("clients stay on their Pod for %s", secondsText(s.AffinitySeconds))
 	}
 	return fmt.Sprintf("%s, externalTrafficPolicy %s, %s", name, s.Policy, affinity)
 }

@@ -113,6 +113,9 @@ func (c collector) collectServices(out sink, state state) {
 			out.counter(servicePacketsDesc, counted.Packets, labels...)
 			out.counter(serviceBytesDesc, counted.Bytes, labels...)
 		}
+		if s.Left {
+			continue // that there is no backend is no alarm
+		}
 		ready, draining := countBackends(s.Backends)
 		out.gauge(backendsDesc, float64(ready), append(labels, "ready")...)
 		out.gauge(backendsDesc, float64(draining), append(labels, "draining")...)

@@ -66,6 +66,7 @@ type serviceReport struct {
 	VIP             netip.Addr      `json:"vip"`
 	Port            uint16          `json:"port"`
 	Protocol        string          `json:"protocol"`
+	Left            bool            `json:"leftToKubeProxy,omitempty"`
 	Policy          string          `json:"externalTrafficPolicy"`
 	AffinitySeconds int64           `json:"affinitySeconds"`
 	SourceRanges    []netip.Prefix  `json:"sourceRanges,omitempty"`
@@ -214,7 +215,7 @@ func (a *agent) stats(state state) (map[lb.ServiceKey]xdp.Stats, error) {
 
 func reportService(s lb.Service, stats xdp.Stats) serviceReport {
 	r := serviceReport{
-		Name: s.Name, VIP: s.Key.VIP, Port: s.Key.Port, Protocol: s.Key.Proto.String(), Policy: s.Policy.String(),
+		Name: s.Name, VIP: s.Key.VIP, Port: s.Key.Port, Protocol: s.Key.Proto.String(), Left: s.Left, Policy: s.Policy.String(),
 		AffinitySeconds: int64(s.Affinity.Seconds()), SourceRanges: s.SourceRanges, TableSize: s.TableSize,
 		Packets: stats.Packets, Bytes: stats.Bytes, Backends: []backendReport{},
 	}

@@ -74,7 +74,10 @@ func printServices(p printer, services []serviceReport) {
 	p.row("\nSERVICE\tKEY\tPOLICY\tPACKETS\tBYTES\tBACKEND\tNODE\tSTATE\tWEIGHT")
 	for _, s := range services {
 		head := fmt.Sprintf("%s\t%s/%s\t%s\t%d\t%d", s.Name, s.Protocol, netip.AddrPortFrom(s.VIP, s.Port), s.Policy, s.Packets, s.Bytes)
-		if len(s.Backends) == 0 {
+		switch {
+		case s.Left:
+			p.row("%s\t(left to kube-proxy)\t\t\t", head)
+		case len(s.Backends) == 0:
 			p.row("%s\t(none)\t\t\t", head)
 		}
 		for _, b := range s.Backends {

@@ -157,6 +157,26 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestTableLeft(t *testing.T) {
+	s, err := Parse([]byte(full+"  - {port: 54, leftToKubeProxy: true}\n- {name: x, vips: [192.0.2.12], ports: [{port: 1, leftToKubeProxy: true}]}\n"), noFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := s.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, s := range table.Services() {
+		if s.Left {
+			left = append(left, s.Key.String())
+		}
+	}
+	if diff := cmp.Diff([]string{"tcp/192.0.2.11:54"}, left); diff != "" { // nothing else is on 192.0.2.12
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestKeyFile(t *testing.T) {
 	const one, two = "000102030405060708090a0b0c0d0e0f", "ff0102030405060708090a0b0c0d0e0f"
 	for _, test := range []struct {

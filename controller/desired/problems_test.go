@@ -155,6 +155,9 @@ services[0].sessionAffinityTimeout: "10m": means nothing without sessionAffinity
 		{"service port twice", "vips: [192.0.2.11]\n  ports:", "vips: [192.0.2.11, 192.0.2.10]\n  ports:\n  - port: 80",
 			"services[1].ports[0].port: 80: tcp/192.0.2.10:80 is services[0].ports[0] already"},
 		{"service port of another protocol", "vips: [192.0.2.11]\n  ports:", "vips: [192.0.2.11, 192.0.2.10]\n  ports:\n  - {port: 80, protocol: UDP}", ""},
+		{"backends of nobody", "protocol: TCP", "leftToKubeProxy: true", "services[0].ports[0].backends: given beside leftToKubeProxy: want one of them"},
+		{"backends of us", "protocol: TCP", "leftToKubeProxy: false", ""},
+		{"left to others", "protocol: TCP", "leftToKubeProxy: cilium", `services[0].ports[0].leftToKubeProxy: "cilium": want false or true`},
 
 		// Backends.
 		{"backend of a string", "- {address: 10.244.2.2, port: 53, node: node2}", "- 10.244.2.2", `services[1].ports[0].backends[0]: "10.244.2.2": want a mapping`},

@@ -178,7 +178,7 @@ func (p *parser) ports(list value, s Service) []Port {
 	var ports []Port
 	paths := map[string]string{}
 	for _, v := range list.list(1) {
-		f := v.fields("name", "port", "protocol", "backends")
+		f := v.fields("name", "port", "protocol", "backends", "leftToKubeProxy")
 		port := Port{Name: word(f["name"], false)}
 		if other, taken := paths[port.Name]; taken && port.Name != "" {
 			f["name"].fail("same as %s.name", other)
@@ -187,7 +187,12 @@ func (p *parser) ports(list value, s Service) []Port {
 		f["port"].required()
 		port.Port = uint16(f["port"].number(1, 65535, 0))
 		port.Proto, _ = lb.ParseProto(f["protocol"].choice("TCP", "UDP"))
+		port.LeftIPv4 = f["leftToKubeProxy"].choice("false", "true") == "true"
+		port.LeftIPv6 = port.LeftIPv4
 		port.Backends = p.backends(f["backends"], s.TableSize)
+		if port.LeftIPv4 && f["backends"].given() {
+			f["backends"].report("given beside leftToKubeProxy: want one of them")
+		}
 		for _, vip := range s.VIPs {
 			p.claim(f["port"], v.path, lb.ServiceKey{VIP: vip, Port: port.Port, Proto: port.Proto})
 		}

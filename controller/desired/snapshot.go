@@ -73,12 +73,18 @@ type Port struct {
 }
 
 // Table returns the services as the datapath is to have them: one for each VIP
-// and port, with the backends and source ranges of the VIP's family.
+// and port, with the backends and source ranges of the VIP's family. A VIP whose
+// ports are all left to kube-proxy is not ours, and not there.
 func (s *Snapshot) Table() (*lb.Table, error) {
 	var services []lb.Service
 	for _, service := range s.Services {
 		services = slices.AppendSeq(services, service.Rows())
 	}
+	ours := map[netip.Addr]bool{}
+	for _, row := range services {
+		ours[row.Key.VIP] = ours[row.Key.VIP] || !row.Left
+	}
+	services = slices.DeleteFunc(services, func(row lb.Service) bool { return !ours[row.Key.VIP] })
 	return lb.NewTable(s.Settings.Node, s.Nodes, services)
 }
 

@@ -81,6 +81,8 @@ type EndpointEntry struct {
 // ServiceEntry is the record of a service port.
 type ServiceEntry struct {
 	Key lb.ServiceKey
+	// Left is a service that is left to kube-proxy: it has nothing of what follows.
+	Left bool
 	// Table is the zero TableRef when there is no candidate for new flows.
 	Table TableRef
 	Local bool // externalTrafficPolicy: Local

@@ -181,6 +181,9 @@ func (d *Dataplane) place(c content) (*region, error) {
 // plan says what the lookup table and the record of the service have to be; the
 // place of the table is left open. No slots: no table.
 func (d *Dataplane) plan(s *service, want *lb.Service, live []*backend, now uint32) (content, ServiceEntry, error) {
+	if want.Left {
+		return content{}, ServiceEntry{Key: want.Key, Left: true}, nil
+	}
 	size := slices.Index(maglev.Sizes, want.TableSize)
 	if size < 0 {
 		return content{}, ServiceEntry{}, fmt.Errorf("table size %d: want one of %v", want.TableSize, maglev.Sizes)

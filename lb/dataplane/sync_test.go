@@ -71,13 +71,15 @@ func TestServiceFlags(t *testing.T) {
 			dataplane.ServiceEntry{AffinityTicks: 1<<32 - 1}, []string{p1}},
 		{"ranges", with(service(80, a1), func(s *lb.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("::/0")} }),
 			dataplane.ServiceEntry{HasRanges: true}, []string{p1}},
+		{"left to kube-proxy", with(service(80), func(s *lb.Service) { s.Left, s.TableSize, s.Policy, s.Affinity = true, 0, lb.Local, 1 }),
+			dataplane.ServiceEntry{Left: true}, nil},
 		{"no client at all", with(service(80, a1), func(s *lb.Service) { s.SourceRanges = []netip.Prefix{} }),
 			dataplane.ServiceEntry{HasRanges: true}, []string{p1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, roomy)
-			w.sync(table(t, threeNodes, tt.s))
+			w.sync(table(t, threeNodes, tt.s, service(81)))
 			got := w.load(key(80))
 			if homes := set(got.homes); !slices.Equal(homes, tt.home) {
 				t.Errorf("homes %v, want %v", homes, tt.home)

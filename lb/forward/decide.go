@@ -49,6 +49,9 @@ func (f *Forwarder) decide(d *decision) Reason {
 	if reason == None {
 		reason = f.serviceLookup(d)
 	}
+	if reason == None {
+		reason = f.serviceLeft(d)
+	}
 	if reason != None {
 		return reason
 	}
@@ -194,6 +197,20 @@ func (f *Forwarder) vipReason(d *decision) Reason {
 		return Proto
 	}
 	return UnknownPort
+}
+
+// serviceLeft passes what is for a service that is left to kube-proxy: nothing
+// about its packets is ours to judge. The later fragments of a datagram find the
+// way of the first.
+func (f *Forwarder) serviceLeft(d *decision) Reason {
+	if !d.svc.entry.Left {
+		return None
+	}
+	if d.tunnelled {
+		return UnknownService
+	}
+	f.fragmentRecord(d)
+	return Left
 }
 
 // sourceRange admits the client or not.

@@ -318,6 +318,20 @@ static __always_inline enum lb_reason tunnel_check(struct lb_pkt *pkt)
 	return LB_R_NONE;
 }
 
+/* An error about a packet that we sent to another node. */
+static __always_inline int is_tunnel_error(const struct lb_pkt *pkt)
+{
+	return pkt->related && pkt->proto == IPPROTO_UDP && pkt->sport == geneve_port &&
+	       addr_is_self(pkt->dst, pkt->family);
+}
+
+/* Finds the ports of a later fragment to a VIP. */
+static __always_inline void fragment_to_vip_follow(struct lb_pkt *pkt)
+{
+	if (pkt->fragment == LB_FRAGMENT_LATER && !pkt->malformed && !pkt->bad_headers && service_find(pkt, 0, 0))
+		fragment_follow(pkt);
+}
+
 /* A packet that came in by a device of ours, as parsed; reason is the parser's. */
 static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason reason)
 {
@@ -328,17 +342,18 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason 
 		return reason;
 	if (pkt->tunnelled) {
 		reason = tunnel_check(pkt);
-	} else if (pkt->related && pkt->proto == IPPROTO_UDP && pkt->sport == geneve_port &&
-		   addr_is_self(pkt->dst, pkt->family)) {
+	} else if (is_tunnel_error(pkt)) {
 		path_mtu_learn(pkt);
 		return LB_R_TUNNEL_ERROR;
-	} else if (pkt->fragment == LB_FRAGMENT_LATER && !pkt->malformed && !pkt->bad_headers &&
-		   service_find(pkt, 0, 0)) {
-		fragment_follow(pkt);
+	} else {
+		fragment_to_vip_follow(pkt);
 	}
 	if (reason == LB_R_NONE)
 		reason = service_lookup(pkt, &service);
 	if (reason != LB_R_NONE || !service)
+		return reason;
+	reason = service_left(pkt, service);
+	if (reason != LB_R_NONE)
 		return reason;
 	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
 	if (!pkt->tunnelled) {
@@ -360,6 +375,23 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason 
 	if (pkt->node)
 		return LB_R_ENCAP_HOME;
 	return owner(pkt);
+}
+
+/* The beginning of decide, as far as a packet passes: the rest is done in
+ * userspace, which gets what has no reason yet.
+ */
+static __always_inline enum lb_reason decide_pass(struct lb_pkt *pkt, enum lb_reason reason)
+{
+	struct lb_service *service = NULL;
+
+	pkt->service = LB_NO_SERVICE;
+	if (reason_verdict(reason) != LB_CONTINUE || pkt->tunnelled || is_tunnel_error(pkt))
+		return reason;
+	fragment_to_vip_follow(pkt);
+	reason = service_lookup(pkt, &service);
+	if (reason == LB_R_NONE && service)
+		reason = service_left(pkt, service);
+	return reason;
 }
 
 #endif

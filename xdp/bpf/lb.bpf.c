@@ -37,12 +37,8 @@ int lb_xdp_socket(struct xdp_md *ctx)
 	struct lb_pkt pkt = {};
 	enum lb_reason reason;
 
-	pkt.service = LB_NO_SERVICE;
 	reason = parse_xdp(ctx, &pkt);
-	if (reason_verdict(reason) == LB_CONTINUE && !pkt.tunnelled &&
-	    !(pkt.related && pkt.sport == geneve_port && addr_is_self(pkt.dst, pkt.family)) &&
-	    !service_find(&pkt, 0, 0))
-		reason = LB_R_NOT_VIP;
+	reason = decide_pass(&pkt, reason);
 	if (reason_verdict(reason) == LB_PASS) {
 		count(&pkt, reason);
 		return XDP_PASS;

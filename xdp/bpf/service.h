@@ -115,6 +115,20 @@ static __always_inline enum lb_reason service_lookup(struct lb_pkt *pkt, struct 
 	return *service ? LB_R_NONE : LB_R_ERROR;
 }
 
+/* A service that is left to kube-proxy: nothing about its packets is ours to
+ * judge. The later fragments of a datagram find the way of the first.
+ */
+static __always_inline enum lb_reason service_left(struct lb_pkt *pkt, const struct lb_service *service)
+{
+	if (!(service->flags & LB_SERVICE_LEFT))
+		return LB_R_NONE;
+	if (pkt->tunnelled)
+		return LB_R_UNKNOWN_SERVICE;
+	if (pkt->fragment == LB_FRAGMENT_FIRST)
+		fragment_record(pkt);
+	return LB_R_LEFT;
+}
+
 static __always_inline enum lb_reason source_range(const struct lb_pkt *pkt, const struct lb_service *service)
 {
 	struct lb_range_key key __attribute__((aligned(8))) = {

@@ -13,7 +13,7 @@ import (
 // All are all vectors. Names are unique.
 func All() []Vector {
 	return slices.Concat(
-		handVectors(), passVectors(), vipVectors(), truncatedVectors(),
+		handVectors(), passVectors(), leftVectors(), vipVectors(), truncatedVectors(),
 		ingressVectors(), encapVectors(), brokenVectors(),
 		tunnelVectors(), forgedVectors(), positionVectors(), redirectVectors(),
 		flowVectors(), handshakeVectors(), fullVectors(), substituteVectors(),

@@ -100,6 +100,9 @@ func (s *storyteller) table() *lb.Table {
 	}
 	for i := range services {
 		services[i] = s.varied(services[i])
+		if i > 1 && s.oneIn(10) {
+			services[i] = lb.Service{Key: services[i].Key, Left: true}
+		}
 		s.keys[services[i].Key.Tag()] = services[i].Key
 	}
 	return table(services...)

@@ -99,6 +99,9 @@ func tableSource(t *lb.Table) string {
 }
 
 func serviceSource(s lb.Service) string {
+	if s.Left {
+		return "left(" + keySource(s.Key) + ")"
+	}
 	var pods, weights []string
 	for _, b := range s.Backends {
 		pod := b.Addr.String()

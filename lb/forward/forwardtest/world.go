@@ -129,6 +129,13 @@ func local(s lb.Service) lb.Service {
 	return s
 }
 
+// left is a service that is left to kube-proxy.
+func left(proto lb.Proto, addr string) lb.Service {
+	s := svc(proto, addr)
+	s.Left = true
+	return s
+}
+
 // table is node a's view of services. It panics on a table that makes no sense.
 func table(services ...lb.Service) *lb.Table { return TableOf("a", services...) }
 
