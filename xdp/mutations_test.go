@@ -186,8 +186,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "offset of pieces", file: "forward_tc.h",
-		from: `fragment = bpf_ntohs(ip.frag_off) + offset / 8;`,
-		to:   `fragment = (bpf_ntohs(ip.frag_off) & ~LB_IP_OFFSET) + offset / 8;`,
+		from: `fragment = (bpf_ntohs(ip.frag_off) & (LB_IP_MF | LB_IP_OFFSET)) + offset / 8;`,
+		to:   `fragment = (bpf_ntohs(ip.frag_off) & LB_IP_MF) + offset / 8;`,
 	},
 	{
 		name: "more after the last piece", file: "forward_tc.h",

@@ -244,7 +244,7 @@ static __noinline int tc_fragment(struct __sk_buff *skb, struct lb_pkt *pkt, __u
 		return LB_R_TOO_BIG;
 	if (tc_untag(skb, pkt) || bpf_skb_load_bytes(skb, pkt->l3, &ip, sizeof(ip)))
 		return LB_R_ERROR;
-	fragment = bpf_ntohs(ip.frag_off) + offset / 8;
+	fragment = (bpf_ntohs(ip.frag_off) & (LB_IP_MF | LB_IP_OFFSET)) + offset / 8;
 	if (left > chunk) {
 		skb->mark = LB_MARK_PIECE | (piece + 1);
 		if (piece >= LB_PIECES_MAX || bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))

@@ -67,6 +67,8 @@ func oversizedVectors() []Vector {
 	longSyn.Payload = make([]byte, 1500)
 	rstLong := withDF(packettest.TCP(clientV4, webV4, rst))
 	rstLong.Payload = make([]byte, 1500)
+	reserved := withoutDF(v4.query(2000))
+	reserved.Fragment = 0x8000 // RFC 791: must be zero
 	later6 := v6.query(3000).Fragments(5, 1440)
 	small := v6.query(3000).Fragments(5, 800)[0]
 	return []Vector{
@@ -79,6 +81,8 @@ func oversizedVectors() []Vector {
 		vector("too big/cut for a tunnel over v6", tables(onD), cut(withoutDF(v4.query(roomV6-28+1)), onD, d1, nodeD, roomV6)),
 		vector("too big/a fragment is cut again", services, cut(pieces[0], dns, b1, nodeB, roomV4),
 			cut(pieces[1], dns, b1, nodeB, roomV4), in(pieces[2], forward.EncapHome, v4.toNode(pieces[2], dns))),
+		vector("too big/the reserved bit is cleared in pieces", services,
+			in(reserved, forward.EncapHome, cut(withoutDF(v4.query(2000)), dns, b1, nodeB, roomV4).wants()...)),
 		vector("too big/df", services, tooBig(withDF(v4.query(2000)), roomV4), tooBig(withDF(segment), roomV4), tooBig(rstLong, roomV4),
 			tooBig(df, roomV4)),
 		vector("too big/later fragments", services, tooBig(df, roomV4), in(pieces[0], forward.EncapHome, cut(pieces[0], dns, b1, nodeB, roomV4).wants()...),
