@@ -162,8 +162,9 @@ type BGPAdvertisementSpec struct {
 
 	// aggregationLength is the prefix length of the IPv4 routes: 32 announces
 	// every address by itself, 24 one route for all that share the first 24
-	// bits. It is at least the prefix length of every entry of the pools, so
-	// that a route never covers more than the pool has.
+	// bits. It cannot be less than the prefix length of what is in a pool: a
+	// route would cover addresses that are not in it. The pools where it is are
+	// left out, and the condition Valid names them.
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=32
