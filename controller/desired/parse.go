@@ -67,9 +67,30 @@ func Parse(data []byte, readFile func(string) ([]byte, error)) (*Snapshot, error
 	if _, err := p.snapshot.Table(); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	p.snapshot.Revision = hex.EncodeToString(sum[:6])
+	p.snapshot.Revision = revision(data)
 	return &p.snapshot, nil
+}
+
+// ParseSettings reads the configuration of an agent in Kubernetes: what concerns
+// the node alone. The rest, which the API tells, is empty in the Snapshot; so are
+// Interfaces, where the file leaves them open. Errors are as with Parse.
+func ParseSettings(data []byte) (*Snapshot, error) {
+	p := &parser{}
+	root, err := document(data, &p.problems)
+	if err != nil {
+		return nil, err
+	}
+	p.local(root.fields("interfaces", "xdpMode", "pinPath", "socket", "genevePort", "pastTimeout", "limits"), 0)
+	if len(p.problems) > 0 {
+		return nil, errors.Join(p.problems...)
+	}
+	p.snapshot.Revision = revision(data)
+	return &p.snapshot, nil
+}
+
+func revision(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:6])
 }
 
 // parser collects the Snapshot and what is checked across its parts.
@@ -85,9 +106,15 @@ type parser struct {
 type owner struct{ node, path string }
 
 func (p *parser) settings(top map[string]value) {
+	p.snapshot.Settings.Node = p.name(top["node"])
+	p.local(top, 1)
+	p.snapshot.Settings.Keys = p.wireKeys(top["key"], top["keyFile"], top["previousKey"])
+}
+
+// local reads what no other node has to know of. So many interfaces there are at least.
+func (p *parser) local(top map[string]value, interfaces int) {
 	s := &p.snapshot.Settings
-	s.Node = p.name(top["node"])
-	s.Interfaces = p.interfaces(top["interfaces"])
+	s.Interfaces = p.interfaces(top["interfaces"], interfaces)
 	s.XDPMode = top["xdpMode"].choice("auto", "native", "generic", "off")
 	s.PinPath = p.path(top["pinPath"], DefaultPinPath)
 	s.Socket = p.path(top["socket"], DefaultSocket)
@@ -98,7 +125,6 @@ func (p *parser) settings(top map[string]value) {
 	if s.GenevePort == cniGenevePort {
 		top["genevePort"].fail("is left to CNIs: want another port")
 	}
-	s.Keys = p.wireKeys(top["key"], top["keyFile"], top["previousKey"])
 	s.Past = top["pastTimeout"].duration(time.Second, 30*24*time.Hour, defaultPast)
 	s.Limits = p.limits(top["limits"])
 }
@@ -114,9 +140,9 @@ func (p *parser) name(v value) string {
 	return name
 }
 
-func (p *parser) interfaces(v value) []string {
+func (p *parser) interfaces(v value, least int) []string {
 	var names []string
-	for _, element := range v.list(1) {
+	for _, element := range v.list(least) {
 		name, ok := element.text()
 		switch {
 		case !ok:
@@ -206,18 +232,26 @@ func (p *parser) keysOfFile(v value) [][16]byte {
 }
 
 func hexKey(v value, where, text string) [][16]byte {
+	key, err := ParseKey(text)
+	if err != nil {
+		v.report("%s%v", where, err)
+		return nil
+	}
+	return [][16]byte{key}
+}
+
+// ParseKey reads a key for the wire. An error does not show it.
+func ParseKey(text string) ([16]byte, error) {
 	raw, err := hex.DecodeString(text)
 	switch {
 	case len(text) != 32:
-		v.report("%s%d characters: want 32 hex digits", where, len(text))
+		return [16]byte{}, fmt.Errorf("%d characters: want 32 hex digits", len(text))
 	case err != nil:
-		v.report("%sno hexadecimal number: want 32 hex digits", where)
+		return [16]byte{}, errors.New("no hexadecimal number: want 32 hex digits")
 	case [16]byte(raw) == [16]byte{}:
-		v.report("%sall digits are 0: want a random key", where)
-	default:
-		return [][16]byte{[16]byte(raw)}
+		return [16]byte{}, errors.New("all digits are 0: want a random key")
 	}
-	return nil
+	return [16]byte(raw), nil
 }
 
 func (p *parser) limits(v value) Limits {

@@ -25,6 +25,13 @@ type Snapshot struct {
 	Settings Settings
 	Nodes    []lb.Node
 	Services []Service
+	// Received says when what is new here was told, change by change, where the
+	// source knows.
+	Received []time.Time
+
+	// Built stands in the place of Services where the source keeps a table
+	// itself, so that little of it is new when little has changed.
+	Built *lb.Table
 }
 
 // Settings are what concerns this node alone.
@@ -76,6 +83,9 @@ type Port struct {
 // and port, with the backends and source ranges of the VIP's family. A VIP whose
 // ports are all left to kube-proxy is not ours, and not there.
 func (s *Snapshot) Table() (*lb.Table, error) {
+	if s.Built != nil {
+		return s.Built, nil
+	}
 	var services []lb.Service
 	for _, service := range s.Services {
 		services = slices.AppendSeq(services, service.Rows())

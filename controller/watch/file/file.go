@@ -29,15 +29,32 @@ const (
 
 // Load reads and checks the file once. The error joins all problems.
 func Load(path string) (*desired.Snapshot, error) {
-	snapshot, _, err := load(path)
+	snapshot, _, err := load(path, desired.Parse)
 	return snapshot, err
+}
+
+// LoadSettings is Load for the file of an agent in Kubernetes. Without a path
+// everything is as where a file says nothing.
+func LoadSettings(path string) (*desired.Snapshot, error) {
+	if path == "" {
+		return desired.ParseSettings(nil)
+	}
+	snapshot, _, err := load(path, parseSettings)
+	return snapshot, err
+}
+
+// parse is desired.Parse or parseSettings.
+type parse func(data []byte, readFile func(string) ([]byte, error)) (*desired.Snapshot, error)
+
+func parseSettings(data []byte, _ func(string) ([]byte, error)) (*desired.Snapshot, error) {
+	return desired.ParseSettings(data)
 }
 
 // digest stands for the content of a file, or for the reason why there is none.
 type digest [sha256.Size]byte
 
 // load also returns what was read: the file and its key file, if it names one.
-func load(path string) (*desired.Snapshot, map[string]digest, error) {
+func load(path string, parse parse) (*desired.Snapshot, map[string]digest, error) {
 	seen := map[string]digest{}
 	readFile := func(name string) ([]byte, error) {
 		data, sum, err := read(name)
@@ -48,7 +65,7 @@ func load(path string) (*desired.Snapshot, map[string]digest, error) {
 	if err != nil {
 		return nil, seen, err
 	}
-	snapshot, err := desired.Parse(data, readFile)
+	snapshot, err := parse(data, readFile)
 	return snapshot, seen, err
 }
 
@@ -63,6 +80,7 @@ func read(name string) ([]byte, digest, error) {
 // Watcher tells when what Load returned is out of date.
 type Watcher struct {
 	path    string
+	parse   parse
 	log     *slog.Logger
 	poll    time.Duration
 	changed chan struct{} // to whoever loads
@@ -73,9 +91,16 @@ type Watcher struct {
 }
 
 // NewWatcher is for one path. Nothing is watched until Run.
-func NewWatcher(path string, log *slog.Logger) *Watcher {
+func NewWatcher(path string, log *slog.Logger) *Watcher { return newWatcher(path, desired.Parse, log) }
+
+// NewSettingsWatcher is NewWatcher for the file of an agent in Kubernetes.
+func NewSettingsWatcher(path string, log *slog.Logger) *Watcher {
+	return newWatcher(path, parseSettings, log)
+}
+
+func newWatcher(path string, parse parse, log *slog.Logger) *Watcher {
 	return &Watcher{
-		path: path, log: log, poll: pollInterval,
+		path: path, parse: parse, log: log, poll: pollInterval,
 		changed: make(chan struct{}, 1), loaded: make(chan struct{}, 1),
 	}
 }
@@ -83,7 +108,7 @@ func NewWatcher(path string, log *slog.Logger) *Watcher {
 // Load reads and checks the file as it is now; only a later difference, also
 // in a bad file, counts as a change.
 func (w *Watcher) Load() (*desired.Snapshot, error) {
-	snapshot, seen, err := load(w.path)
+	snapshot, seen, err := load(w.path, w.parse)
 	w.mu.Lock()
 	w.seen = seen
 	w.mu.Unlock()
