@@ -7,25 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead/fairlead/controller/desired"
 	"github.com/fairlead/fairlead/controller/watch/file"
-	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/xdp"
 )
 
 // agentFlags are the flags of fairlead agent.
 type agentFlags struct {
-	config, metrics string
-	mode            xdp.Mode // "": as the file says
-	check, cleanup  bool
-	userspace       bool
-	sockets         userspaceFlags
-	level           slog.Level
+	config, metrics        string
+	kube                   kubeFlags
+	mode                   xdp.Mode // "": as the file says
+	onlyCheck, onlyCleanup bool
+	userspace              bool
+	sockets                userspaceFlags
+	level                  slog.Level
 }
 
 func runAgent(ctx context.Context, env *env, args []string) error {
@@ -35,14 +31,14 @@ func runAgent(ctx context.Context, env *env, args []string) error {
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: f.level}))
 	switch {
-	case f.check:
-		if _, err := file.Load(f.config); err != nil {
-			return fmt.Errorf("check %s:\n%w", f.config, err)
+	case f.onlyCheck:
+		if err := f.check(); err != nil {
+			return err
 		}
 		_, err := fmt.Fprintln(env.stdout, "ok")
 		return err
-	case f.cleanup:
-		return cleanup(f.config)
+	case f.onlyCleanup:
+		return f.cleanup(ctx)
 	}
 	open := openKernel
 	if f.userspace {
@@ -65,96 +61,57 @@ func parseAgentFlags(env *env, args []string) (agentFlags, error) {
 		return err
 	})
 	f.sockets.register(flags)
-	flags.BoolVar(&f.check, "check", false, "check the configuration, print what is wrong, and end")
-	flags.BoolVar(&f.cleanup, "cleanup", false, "remove programs, maps and pins, and end; connections break")
+	f.kube.register(env, flags)
+	flags.BoolVar(&f.onlyCheck, "check", false, "check the configuration, print what is wrong, and end")
+	flags.BoolVar(&f.onlyCleanup, "cleanup", false, "remove programs, maps and pins, and end; connections break")
 	flags.StringVar(&f.metrics, "metrics-address", "", "`HOST:PORT` for Prometheus metrics, /healthz and /readyz; default: none")
 	flags.TextVar(&f.level, "log-level", slog.LevelInfo, "`LEVEL` debug, info, warn or error")
 	switch err := parseFlags(env, flags, args); {
 	case err != nil:
 		return f, err
-	case f.config == "" && !f.cleanup:
+	case f.config == "" && !f.onlyCleanup && !f.kube.on:
 		return f, usageError{errors.New("--config is missing")}
 	case f.userspace && f.mode == xdp.Off:
 		return f, usageError{errors.New("--xdp-mode=off and --datapath=userspace exclude each other: sockets need XDP")}
-	case f.check && f.cleanup:
+	case f.onlyCheck && f.onlyCleanup:
 		return f, usageError{errors.New("--check and --cleanup exclude each other")}
+	case f.onlyCheck:
+		return f, nil
 	}
-	return f, nil
+	return f, f.kube.check()
 }
 
-// cleanup removes everything that an agent left in the kernel. Without a
-// configuration it takes the default place. It fails while an agent runs.
-func cleanup(config string) error {
+// check reads the configuration file and nothing else.
+func (f *agentFlags) check() error {
+	load := file.Load
+	if f.kube.on {
+		load = file.LoadSettings
+	}
+	if _, err := load(f.config); err != nil {
+		return fmt.Errorf("check %s:\n%w", f.config, err)
+	}
+	return nil
+}
+
+// cleanup removes everything that an agent left in the kernel, and first tells
+// the cluster, so that nobody sends to this node any more. Without a configuration
+// it takes the default place. It fails while an agent runs.
+func (f *agentFlags) cleanup(ctx context.Context) error {
 	pinPath := desired.DefaultPinPath
-	if config != "" {
-		snapshot, err := file.Load(config)
+	if f.config != "" {
+		load := file.Load
+		if f.kube.on {
+			load = file.LoadSettings
+		}
+		snapshot, err := load(f.config)
 		if err != nil {
-			return fmt.Errorf("load %s:\n%w", config, err)
+			return fmt.Errorf("load %s:\n%w", f.config, err)
 		}
 		pinPath = snapshot.Settings.PinPath
 	}
-	return xdp.Cleanup(pinPath)
-}
-
-// serveAgent runs until ctx ends or a part fails. Forwarding goes on afterwards.
-func serveAgent(ctx context.Context, f agentFlags, log *slog.Logger, open func(xdp.Config) (datapath, error)) (err error) {
-	watcher := file.NewWatcher(f.config, log)
-	snapshot, err := watcher.Load()
-	if err != nil {
-		return fmt.Errorf("load %s:\n%w", f.config, err)
+	var err error
+	if f.kube.on {
+		err = f.kube.detach(ctx)
 	}
-	socket, err := listenSocket(ctx, snapshot.Settings.Socket)
-	if err != nil {
-		return err
-	}
-	defer socket.Close()
-	var metrics net.Listener
-	if f.metrics != "" {
-		if metrics, err = net.Listen("tcp", f.metrics); err != nil {
-			return fmt.Errorf("listen for metrics: %w", err)
-		}
-		defer metrics.Close()
-	}
-	d, err := open(datapathConfig(snapshot.Settings, f.mode, log))
-	if err != nil {
-		return fmt.Errorf("open datapath: %w", err)
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	plane, err := dataplane.New(d.tables(), dataplane.Options{
-		PastTicks: xdp.Ticks(snapshot.Settings.Past), Now: xdp.NowTick, Logger: log,
-	})
-	if err != nil {
-		return fmt.Errorf("take over tables: %w", err)
-	}
-	a := &agent{
-		log: log, path: f.config, mode: f.mode, watcher: watcher, datapath: d, plane: plane, started: time.Now(),
-	}
-	a.state.snapshot = snapshot
-	log.Info("agent started", "node", snapshot.Settings.Node, "version", version, "config", f.config, "socket", snapshot.Settings.Socket)
-	defer log.Info("agent ended, forwarding goes on")
-	return a.run(ctx, socket, metrics)
-}
-
-// run lets all parts work until ctx ends or one of them fails.
-func (a *agent) run(ctx context.Context, socket, metrics net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		a.watcher.Run(ctx)
-		return nil
-	})
-	group.Go(func() error {
-		a.loop(ctx)
-		return nil
-	})
-	group.Go(func() error {
-		if err := a.datapath.Run(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("keep next hops: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error { return serveHTTP(ctx, socket, a.socketHandler()) })
-	if metrics != nil {
-		group.Go(func() error { return serveHTTP(ctx, metrics, a.metricsHandler()) })
-	}
-	return group.Wait()
+	return errors.Join(err, xdp.Cleanup(pinPath))
 }

@@ -269,7 +269,7 @@ func unstarted(t *testing.T) *agent {
 	t.Helper()
 	started := startAgent(t, newFake(), agentFlags{})
 	started.status(t, "synced", synced)
-	a := &agent{log: slog.New(slog.DiscardHandler), datapath: started.fake}
+	a := &agent{log: slog.New(slog.DiscardHandler), source: newFileSource(started.path, nil), datapath: started.fake, latency: newLatency()}
 	snapshot, err := file.Load(started.path)
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func unstarted(t *testing.T) *agent {
 		t.Fatal(err)
 	}
 	a.state = state{
-		snapshot: snapshot, table: table, ids: map[lb.ServiceKey]lb.ServiceID{table.Services()[0].Key: 0},
+		snapshot: snapshot, table: table, id: func(lb.ServiceKey) (lb.ServiceID, bool) { return 0, true },
 		applied: snapshot.Revision, ready: true, reloads: 2, refused: 1, applyErrors: 3, configErr: errFake,
 	}
 	return a

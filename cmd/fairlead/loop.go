@@ -12,8 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead/fairlead/controller/api/v1beta1"
 	"github.com/fairlead/fairlead/controller/desired"
-	"github.com/fairlead/fairlead/controller/watch/file"
 	"github.com/fairlead/fairlead/lb"
 	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/xdp"
@@ -28,16 +30,21 @@ const (
 // agent carries the configuration into the datapath and answers questions.
 type agent struct {
 	log      *slog.Logger
-	path     string
 	mode     xdp.Mode
-	watcher  *file.Watcher
-	datapath datapath
-	plane    *dataplane.Dataplane // of the loop alone
+	source   source
+	kube     *kubeSource // source in Kubernetes, else nil
+	open     opener
+	datapath datapath             // nil until state has a snapshot
+	plane    *dataplane.Dataplane // likewise
+	latency  prometheus.Histogram
 	started  time.Time
 
 	// Of the loop alone.
 	reconfigure bool          // the datapath does not have the settings yet
 	retry       time.Duration // until the next try; 0: nothing failed
+	received    []time.Time   // when what the datapath does not have yet was told
+	published   *v1beta1.NodeStateStatus
+	accepted    []string // fingerprints of the keys that the datapath has
 
 	mu    sync.Mutex // for state
 	state state
@@ -46,9 +53,10 @@ type agent struct {
 // state is what questions are answered from. What its fields point to never
 // changes, so that a copy of the struct is a view of one moment.
 type state struct {
+	waiting   error             // what has to come before the first snapshot
 	snapshot  *desired.Snapshot // the running one
 	table     *lb.Table         // of snapshot
-	ids       map[lb.ServiceKey]lb.ServiceID
+	id        func(lb.ServiceKey) (lb.ServiceID, bool)
 	configErr error  // the file as it is now is refused
 	applyErr  error  // the datapath does not have all of snapshot yet
 	applied   string // revision that apply was last done for
@@ -76,7 +84,7 @@ func (a *agent) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.watcher.Changed():
+		case <-a.source.Changed():
 			a.reload()
 		case <-time.After(a.wait()):
 			failed := a.retry > 0
@@ -84,6 +92,7 @@ func (a *agent) loop(ctx context.Context) {
 			if failed {
 				a.apply()
 			}
+			a.publish()
 		}
 	}
 }
@@ -94,6 +103,9 @@ func (a *agent) wait() time.Duration {
 	if next, ok := a.plane.NextExpiry(); ok {
 		// Ticks wrap around; the difference does not.
 		wait = max(0, time.Duration(int32(next-xdp.NowTick()))*xdp.Tick) + xdp.Tick
+	}
+	if a.kube != nil {
+		wait = min(wait, publishInterval)
 	}
 	if a.retry > 0 {
 		wait = min(wait, a.retry)
@@ -107,26 +119,35 @@ func (a *agent) expire() {
 	}
 }
 
-// reload takes the changed file over. A bad one changes nothing but is told.
+// reload takes over what changed. What is bad changes nothing but is told.
 func (a *agent) reload() {
-	before := a.view().snapshot
-	snapshot, err := a.watcher.Load()
-	if err == nil {
-		err = checkFixed(before.Settings, snapshot.Settings)
-	}
-	if err != nil {
+	before := a.view()
+	snapshot, err := a.source.Load()
+	if err != nil && !told(err, before.configErr) {
 		for _, problem := range problemsOf(err) {
-			a.log.Error("configuration refused, the one before stays", "config", a.path, "problem", problem)
+			a.log.Error("configuration refused, the one before stays", "config", a.source.Place(), "problem", problem)
 		}
-		a.change(func(s *state) { s.configErr, s.refused = err, s.refused+1 })
+		a.change(func(s *state) { s.refused++ })
+	}
+	a.change(func(s *state) { s.configErr = err })
+	if snapshot == nil || snapshot == before.snapshot {
 		return
 	}
-	a.log.Info("configuration loaded", "config", a.path, "revision", snapshot.Revision)
-	a.change(func(s *state) { s.snapshot, s.configErr, s.reloads = snapshot, nil, s.reloads+1 })
-	a.reconfigure = a.reconfigure || !reflect.DeepEqual(before.Settings, snapshot.Settings)
+	if a.kube == nil {
+		a.log.Info("configuration loaded", "config", a.source.Place(), "revision", snapshot.Revision)
+	}
+	a.change(func(s *state) { s.snapshot, s.reloads = snapshot, s.reloads+1 })
+	a.reconfigure = a.reconfigure || !equalSettings(before.snapshot.Settings, snapshot.Settings)
+	a.received = append(a.received, snapshot.Received...)
 	a.retry = 0
 	a.apply()
 }
+
+// told says that an error is the one that was told before. In Kubernetes there is
+// something to load every moment, and each time the file is still as bad.
+func told(err, before error) bool { return before != nil && err.Error() == before.Error() }
+
+func equalSettings(a, b desired.Settings) bool { return reflect.DeepEqual(a, b) }
 
 // checkFixed reports settings that a running agent cannot change.
 func checkFixed(before, after desired.Settings) error {
@@ -169,11 +190,16 @@ func (a *agent) apply() {
 	} else {
 		a.retry = 0
 	}
-	ids := a.serviceIDs(table)
+	for _, at := range a.received {
+		a.latency.Observe(time.Since(at).Seconds())
+	}
+	a.received = nil
 	a.change(func(s *state) {
-		s.table, s.ids, s.applyErr, s.applied = table, ids, err, snapshot.Revision
-		s.ready = s.ready || err == nil
+		s.table, s.id, s.applyErr, s.applied = table, a.plane.ServiceID, err, snapshot.Revision
+		// A cluster always has a Service that is odd; it makes the others wait for nothing.
+		s.ready = s.ready || err == nil || a.kube != nil
 	})
+	a.publish()
 }
 
 // failed logs, counts, and doubles the time until the next try.
@@ -183,31 +209,27 @@ func (a *agent) failed(what string, err error) {
 	a.change(func(s *state) { s.applyErrors++ })
 }
 
-func (a *agent) serviceIDs(table *lb.Table) map[lb.ServiceKey]lb.ServiceID {
-	ids := map[lb.ServiceKey]lb.ServiceID{}
-	if table == nil {
-		return ids
-	}
-	for _, s := range table.Services() {
-		if id, ok := a.plane.ServiceID(s.Key); ok {
-			ids[s.Key] = id
-		}
-	}
-	return ids
-}
-
 // problemsOf takes joined errors apart.
 func problemsOf(err error) []string {
+	var problems []string
+	for _, e := range leaves(err) {
+		problems = append(problems, e.Error())
+	}
+	return problems
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
 	if err == nil {
 		return nil
 	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		return []string{err.Error()}
+		return []error{err}
 	}
-	var problems []string
+	var all []error
 	for _, e := range joined.Unwrap() {
-		problems = slices.Concat(problems, problemsOf(e))
+		all = slices.Concat(all, leaves(e))
 	}
-	return problems
+	return all
 }

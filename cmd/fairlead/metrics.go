@@ -35,8 +35,21 @@ var (
 	reloadsDesc     = description("config_reloads_total", "Changes of the configuration file by result, ok or error.", "result")
 	syncErrorsDesc  = description("sync_errors_total", "Attempts to bring the configuration into the datapath that failed in part.")
 	syncedDesc      = description("synced", "1 if the datapath has all of the running configuration.")
+	objectsDesc     = description("kubernetes_objects", "Objects that the agent follows: services are Fairlead's own, members the nodes that forward.", "kind")
+	clusterReadDesc = description("kubernetes_synced", "1 once everything was heard of the Kubernetes API that the agent needs.")
+	watchErrorsDesc = description("kubernetes_watch_errors_total", "Lists and watches of the Kubernetes API that ended with an error.")
+	publishedDesc   = description("kubernetes_node_state_writes_total", "Times that the agent wrote its NodeState.")
 	buildDesc       = description("build_info", "1, with the versions of the agent.", "version", "commit", "goversion", "records", "wire", "hash")
 )
+
+// newLatency counts how long changes take from the informer into the datapath.
+func newLatency() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "fairlead_programming_seconds",
+		Help:    "Time from the receipt of a changed Service or EndpointSlice to the end of its writes into the datapath.",
+		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30},
+	})
+}
 
 // collector reads all numbers when Prometheus asks.
 type collector struct{ agent *agent }
@@ -50,7 +63,7 @@ func newRegistry(a *agent) *prometheus.Registry {
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, xdpModeDesc, socketFramesDesc, configValidDesc, reloadsDesc,
-		syncErrorsDesc, syncedDesc, buildDesc,
+		syncErrorsDesc, syncedDesc, objectsDesc, clusterReadDesc, watchErrorsDesc, publishedDesc, buildDesc,
 	} {
 		descs <- d
 	}
@@ -60,11 +73,16 @@ func (c collector) Describe(descs chan<- *prometheus.Desc) {
 func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	out := sink{metrics}
 	state := c.agent.view()
-	c.collectPackets(out)
-	c.collectServices(out, state)
-	c.collectSockets(out)
-	for _, a := range c.agent.datapath.Attachments() {
-		out.gauge(xdpModeDesc, 1, a.Interface, string(a.Mode))
+	if state.snapshot != nil {
+		c.collectPackets(out)
+		c.collectServices(out, state)
+		c.collectSockets(out)
+		for _, a := range c.agent.datapath.Attachments() {
+			out.gauge(xdpModeDesc, 1, a.Interface, string(a.Mode))
+		}
+	}
+	if c.agent.kube != nil {
+		c.collectCluster(out)
 	}
 	out.gauge(configValidDesc, boolean(state.configErr == nil))
 	out.counter(reloadsDesc, state.reloads, "ok")
@@ -73,6 +91,21 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	out.gauge(syncedDesc, boolean(tablesState(state) == "synced"))
 	v := thisVersion()
 	out.gauge(buildDesc, 1, v.Version, v.Commit, v.Go, strconv.Itoa(v.Records), strconv.Itoa(v.Wire), strconv.Itoa(v.Hash))
+}
+
+func (c collector) collectCluster(out sink) {
+	r := c.agent.kube.cluster.Report()
+	for kind, n := range map[string]int{
+		"services": r.Counts.Services, "endpointslices": r.Counts.Slices, "endpoints": r.Counts.Endpoints, "nodes": r.Counts.Nodes,
+		"members": r.Counts.Members, "draining": r.Counts.Draining,
+	} {
+		out.gauge(objectsDesc, float64(n), kind)
+	}
+	written, _ := c.agent.kube.publisher.State()
+	out.gauge(clusterReadDesc, boolean(r.Synced))
+	out.counter(watchErrorsDesc, r.WatchErrors)
+	out.counter(publishedDesc, written)
+	out.metrics <- c.agent.latency
 }
 
 func (c collector) collectSockets(out sink) {

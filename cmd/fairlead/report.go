@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,18 +15,21 @@ import (
 
 // statusReport is what fairlead status shows and -o json prints.
 type statusReport struct {
-	Node          string            `json:"node"`
-	Version       versionReport     `json:"version"`
-	UptimeSeconds int64             `json:"uptimeSeconds"`
-	Ready         bool              `json:"ready"`
-	Datapath      string            `json:"datapath"` // kernel or userspace
-	XDPMode       string            `json:"xdpMode"`  // of all interfaces, "a, b" where they differ
-	Config        configReport      `json:"config"`
-	Tables        tablesReport      `json:"tables"`
-	Interfaces    []interfaceReport `json:"interfaces"`
-	Sockets       []socketReport    `json:"sockets,omitempty"`
-	Services      []serviceReport   `json:"services"`
-	Counters      []counterReport   `json:"counters"`
+	Node          string        `json:"node"`
+	Version       versionReport `json:"version"`
+	UptimeSeconds int64         `json:"uptimeSeconds"`
+	Ready         bool          `json:"ready"`
+	Datapath      string        `json:"datapath"` // kernel or userspace
+	XDPMode       string        `json:"xdpMode"`  // of all interfaces, "a, b" where they differ
+	// Waiting says what has to come before the agent takes over.
+	Waiting    string            `json:"waiting,omitempty"`
+	Kubernetes *kubernetesReport `json:"kubernetes,omitempty"`
+	Config     configReport      `json:"config"`
+	Tables     tablesReport      `json:"tables"`
+	Interfaces []interfaceReport `json:"interfaces"`
+	Sockets    []socketReport    `json:"sockets,omitempty"`
+	Services   []serviceReport   `json:"services"`
+	Counters   []counterReport   `json:"counters"`
 }
 
 // configReport is about the file; Revision is the running one's.
@@ -107,6 +111,9 @@ type flowReport struct {
 
 func (a *agent) report() (statusReport, error) {
 	state := a.view()
+	if state.snapshot == nil {
+		return a.reportWaiting(state), nil
+	}
 	counters, err := a.datapath.Counters()
 	if err != nil {
 		return statusReport{}, err
@@ -125,19 +132,37 @@ func (a *agent) report() (statusReport, error) {
 		UptimeSeconds: int64(time.Since(a.started).Seconds()),
 		Ready:         state.ready,
 		Config: configReport{
-			Path: a.path, State: configState(state), Revision: state.snapshot.Revision, Problems: problemsOf(state.configErr),
+			Path: a.source.Place(), State: configState(state), Revision: state.snapshot.Revision, Problems: problemsOf(state.configErr),
 		},
 		Tables:     tablesReport{State: tablesState(state), Revision: state.applied, Problems: problemsOf(state.applyErr)},
 		Interfaces: reportInterfaces(state.snapshot.Settings.Interfaces, a.datapath.Attachments()),
 		Services:   services,
 		Datapath:   a.datapath.name(),
 		Sockets:    sockets,
+		Kubernetes: a.reportKubernetes(),
 	}
 	r.XDPMode = commonMode(r.Interfaces)
 	for _, c := range counters {
 		r.Counters = append(r.Counters, counterReport(c))
 	}
 	return r, nil
+}
+
+// reportWaiting is the report before there is anything to report.
+func (a *agent) reportWaiting(state state) statusReport {
+	r := statusReport{
+		Version: thisVersion(), UptimeSeconds: int64(time.Since(a.started).Seconds()), Kubernetes: a.reportKubernetes(),
+		Config:   configReport{Path: a.source.Place(), State: configState(state), Problems: problemsOf(state.configErr)},
+		Tables:   tablesReport{State: "waiting"},
+		Services: []serviceReport{}, Interfaces: []interfaceReport{}, Counters: []counterReport{},
+	}
+	if state.waiting != nil {
+		r.Waiting = state.waiting.Error()
+	}
+	if a.kube != nil {
+		r.Node = a.kube.flags.node
+	}
+	return r
 }
 
 func configState(s state) string {
@@ -151,7 +176,7 @@ func tablesState(s state) string {
 	switch {
 	case s.applyErr != nil:
 		return "retrying"
-	case !s.ready || s.applied != s.snapshot.Revision:
+	case s.snapshot == nil || !s.ready || s.applied != s.snapshot.Revision:
 		return "waiting"
 	}
 	return "synced"
@@ -198,16 +223,21 @@ func (a *agent) reportServices(state state) ([]serviceReport, error) {
 
 // stats reads the counters of the service ports that the datapath has.
 func (a *agent) stats(state state) (map[lb.ServiceKey]xdp.Stats, error) {
-	ids := make([]lb.ServiceID, 0, len(state.ids))
-	for _, id := range state.ids {
-		ids = append(ids, id)
+	if state.table == nil {
+		return nil, nil
 	}
-	byID, err := a.datapath.ServiceStats(ids)
+	keys := map[lb.ServiceID]lb.ServiceKey{}
+	for _, s := range state.table.Services() {
+		if id, ok := state.id(s.Key); ok {
+			keys[id] = s.Key
+		}
+	}
+	byID, err := a.datapath.ServiceStats(slices.Collect(maps.Keys(keys)))
 	if err != nil {
 		return nil, err
 	}
 	stats := make(map[lb.ServiceKey]xdp.Stats, len(byID))
-	for key, id := range state.ids {
+	for id, key := range keys {
 		stats[key] = byID[id]
 	}
 	return stats, nil

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -100,9 +99,20 @@ func (a *agent) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	a.handleHealth(mux)
 	mux.HandleFunc("GET /status", a.handleStatus)
-	mux.HandleFunc("GET /flows", a.handleFlows)
-	mux.HandleFunc("GET /explain", a.handleExplain)
+	mux.HandleFunc("GET /flows", a.once(a.handleFlows))
+	mux.HandleFunc("GET /explain", a.once(a.handleExplain))
 	return mux
+}
+
+// once there is a datapath the handler answers.
+func (a *agent) once(handler http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s := a.view(); s.snapshot == nil {
+			http.Error(w, fmt.Sprintf("the agent is waiting: %v", s.waiting), http.StatusServiceUnavailable)
+			return
+		}
+		handler(w, r)
+	}
 }
 
 // metricsHandler answers Prometheus and probes.
@@ -184,8 +194,8 @@ func (s state) servicesNamed(name string) (map[lb.ServiceID]string, error) {
 		return found, nil
 	}
 	for _, service := range s.table.Services() {
-		whole := service.Name[:strings.LastIndexByte(service.Name, ':')]
-		id, ok := s.ids[service.Key]
+		whole := serviceName(service.Name)
+		id, ok := s.id(service.Key)
 		if ok && (name == "" || name == whole || name == service.Name || name == service.Key.String()) {
 			found[id] = service.Name
 		}

@@ -34,6 +34,15 @@ func printStatus(w io.Writer, r statusReport) error {
 	p := newPrinter(w)
 	p.row("Node:\t%s", r.Node)
 	p.row("Agent:\tfairlead %s, up %s", r.Version.Version, time.Duration(r.UptimeSeconds)*time.Second)
+	if r.Waiting != "" {
+		p.row("Waiting:\t%s", r.Waiting)
+	}
+	if k := r.Kubernetes; k != nil {
+		p.row("Kubernetes:\t%s", k)
+		for _, problem := range k.Problems {
+			p.row("\t  %s", problem)
+		}
+	}
 	p.row("Config:\t%s, %s, revision %s", r.Config.State, r.Config.Path, r.Config.Revision)
 	for _, problem := range r.Config.Problems {
 		p.row("\t  %s", problem)
