@@ -27,10 +27,10 @@
 - apiGroups: [fairlead.io]
   resources: [ipaddresspools/status, l2advertisements/status, bgpadvertisements/status, bgppeers/status, communities/status, bfdprofiles/status]
   verbs: [update, patch]
-# The record of who has which address.
+# The record of who has which address, which keeps controllers from giving one out twice.
 - apiGroups: [fairlead.io]
   resources: [addressblocks]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, create, update, delete]
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [fairlead-wire-key]
