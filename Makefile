@@ -64,6 +64,7 @@ endif
 .PHONY: verify
 verify: deps-verify verify-generated verify-manifests lint ## Generated code and manifests are fresh, lint, shellcheck
 	$(GO) mod tidy -diff
+	cd perf/lab/kube/proxycheck && $(GO) mod tidy -diff
 	shellcheck .ci/run deploy/kind/up
 
 .PHONY: lint
