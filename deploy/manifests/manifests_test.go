@@ -50,6 +50,7 @@ func TestObjects(t *testing.T) {
 			"ServiceAccount fairlead-system/fairlead-agent",
 			"ServiceAccount fairlead-system/fairlead-controller",
 			"ConfigMap fairlead-system/fairlead-agent",
+			"CustomResourceDefinition addressblocks.fairlead.io",
 			"CustomResourceDefinition bfdprofiles.fairlead.io",
 			"CustomResourceDefinition bgpadvertisements.fairlead.io",
 			"CustomResourceDefinition bgppeers.fairlead.io",

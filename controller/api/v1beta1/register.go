@@ -21,6 +21,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&Community{}, &CommunityList{},
 		&BFDProfile{}, &BFDProfileList{},
 		&NodeState{}, &NodeStateList{},
+		&AddressBlock{}, &AddressBlockList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
