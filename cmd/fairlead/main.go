@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command fairlead is the one binary of Fairlead: the agent of a node, and the
-// commands that look into it.
+// Command fairlead is the one binary of Fairlead: the agent of a node, the
+// controller of a cluster, and the commands that look into them.
 package main
 
 import (
@@ -34,6 +34,7 @@ type command struct {
 
 var commands = []command{
 	{name: "agent", summary: "run the node's load balancer, or check its configuration", run: runAgent},
+	{name: "controller", summary: "give addresses to the LoadBalancer Services of a cluster", run: runController},
 	{name: "status", summary: "show services, backends, interfaces and counters of the running agent", run: runStatus},
 	{name: "flows", summary: "list the connections that this node owns", run: runFlows},
 	{name: "explain", summary: "say step by step what becomes of a packet, and why", run: runExplain},
