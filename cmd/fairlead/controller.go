@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -19,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -41,20 +38,17 @@ const keyInterval = time.Minute
 
 // controllerFlags are the flags of fairlead controller.
 type controllerFlags struct {
-	kubeconfig, namespace, metrics string
-	class                          kube.Class
-	delay, lease                   time.Duration
-	twoPools, cleanup              bool
-	level                          slog.Level
+	clusterFlags
+	metrics           string
+	delay, lease      time.Duration
+	twoPools, cleanup bool
+	level             slog.Level
 }
 
 func parseControllerFlags(env *env, args []string) (controllerFlags, error) {
 	var f controllerFlags
 	flags := newFlags("controller")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that says where the API server is; default: that of the Pod")
-	flags.StringVar(&f.namespace, "namespace", defaultNamespace(), "`NAME` of Fairlead's own namespace")
-	flags.StringVar(&f.class.Name, "load-balancer-class", kube.DefaultClass, "`NAME` of the loadBalancerClass of Services that are ours")
-	flags.BoolVar(&f.class.Unclassed, "unclassed", true, "Services without a loadBalancerClass are ours, too")
+	f.clusterFlags.register(env, flags)
 	flags.DurationVar(&f.delay, "freed-address-delay", 30*time.Second, "`TIME` that a freed address rests before another Service gets it")
 	flags.BoolVar(&f.twoPools, "dual-stack-from-two-pools", false, "a dual-stack Service may have its two addresses from two pools")
 	flags.StringVar(&f.metrics, "metrics-address", "", "`HOST:PORT` for Prometheus metrics, /healthz and /readyz; default: none")
@@ -74,15 +68,6 @@ func parseControllerFlags(env *env, args []string) (controllerFlags, error) {
 	return f, nil
 }
 
-// defaultNamespace is the Pod's own one, where there is a Pod.
-func defaultNamespace() string {
-	const file = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
-		return strings.TrimSpace(string(text))
-	}
-	return "fairlead-system"
-}
-
 func runController(ctx context.Context, env *env, args []string) error {
 	f, err := parseControllerFlags(env, args)
 	if err != nil {
@@ -94,9 +79,9 @@ func runController(ctx context.Context, env *env, args []string) error {
 	libraries := slog.New(levelHandler{handler, max(f.level, slog.LevelWarn)})
 	ctrl.SetLogger(logr.FromSlogHandler(libraries.Handler()))
 	klog.SetSlogLogger(libraries)
-	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+	config, err := f.config()
 	if err != nil {
-		return fmt.Errorf("find API server: %w", err)
+		return err
 	}
 	return serveController(ctx, f, log, config)
 }
@@ -150,7 +135,6 @@ type controller struct {
 
 func newController(f controllerFlags, log *slog.Logger, config *rest.Config) (*controller, error) {
 	config = rest.CopyConfig(config)
-	config.UserAgent = "fairlead-controller/" + version
 	config.QPS = -1 // requests under way are bounded, and the API server has queues of its own
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {

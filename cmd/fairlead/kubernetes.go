@@ -30,23 +30,49 @@ import (
 	"github.com/fairlead/fairlead/controller/watch/kube"
 )
 
-// defaultNamespace is where Fairlead's own objects are.
-const defaultNamespace = "fairlead-system"
+// clusterFlags are the flags of commands that speak to a cluster.
+type clusterFlags struct {
+	kubeconfig, namespace string
+	class                 desiredkube.Class
+}
 
-// kubeFlags are the flags of commands that speak to a cluster.
+func (f *clusterFlags) register(env *env, flags *flag.FlagSet) {
+	flags.StringVar(&f.kubeconfig, "kubeconfig", env.getenv("KUBECONFIG"), "`FILE` for the Kubernetes API; KUBECONFIG changes the default; none: that of the Pod that this runs in")
+	flags.StringVar(&f.namespace, "namespace", cmp.Or(env.getenv("POD_NAMESPACE"), podNamespace()), "Fairlead's own `NAMESPACE` in Kubernetes; POD_NAMESPACE changes the default")
+	flags.StringVar(&f.class.Name, "load-balancer-class", desiredkube.DefaultClass, "`CLASS` of the Services that are Fairlead's")
+	flags.BoolVar(&f.class.Unclassed, "unclassed", true, "take Services without a class, too")
+}
+
+// podNamespace is the namespace of the Pod that this runs in, or else where
+// Fairlead's own objects usually are.
+func podNamespace() string {
+	const file = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
+		return strings.TrimSpace(string(text))
+	}
+	return "fairlead-system"
+}
+
+func (f *clusterFlags) config() (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
+	}
+	config.UserAgent = "fairlead/" + version
+	return config, nil
+}
+
+// kubeFlags are the flags of an agent in a cluster.
 type kubeFlags struct {
-	on                          bool
-	kubeconfig, namespace, node string
-	class                       desiredkube.Class
+	clusterFlags
+	on   bool
+	node string
 }
 
 func (f *kubeFlags) register(env *env, flags *flag.FlagSet) {
+	f.clusterFlags.register(env, flags)
 	flags.BoolVar(&f.on, "kubernetes", false, "take services, nodes and keys from the Kubernetes API; the configuration file has the rest")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", env.getenv("KUBECONFIG"), "`FILE` for the Kubernetes API; KUBECONFIG changes the default; none: that of the Pod that this runs in")
-	flags.StringVar(&f.namespace, "namespace", cmp.Or(env.getenv("POD_NAMESPACE"), defaultNamespace), "Fairlead's own `NAMESPACE` in Kubernetes; POD_NAMESPACE changes the default")
 	flags.StringVar(&f.node, "node-name", env.getenv("NODE_NAME"), "`NAME` of this node in Kubernetes; NODE_NAME changes the default")
-	flags.StringVar(&f.class.Name, "load-balancer-class", desiredkube.DefaultClass, "`CLASS` of the Services that are Fairlead's")
-	flags.BoolVar(&f.class.Unclassed, "unclassed", true, "take Services without a class, too")
 }
 
 func (f *kubeFlags) check() error {
@@ -54,15 +80,6 @@ func (f *kubeFlags) check() error {
 		return usageError{errors.New("--node-name is missing: --kubernetes needs it")}
 	}
 	return nil
-}
-
-func (f *kubeFlags) config() (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
-	}
-	config.UserAgent = "fairlead/" + version
-	return config, nil
 }
 
 // kubeSource is a cluster, with the settings of a file.
