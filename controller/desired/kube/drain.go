@@ -108,7 +108,8 @@ func (s *State) vanish(one *service, now time.Time) {
 			_, runs := s.pods[k.pod]
 			return !runs
 		}
-		return !now.Before(k.until)
+		// Once the endpoint's node has spoken of it, that is what counts.
+		return !now.Before(k.until) || slices.Contains(s.draining[one.name][k.node], k.drain)
 	})
 	if len(one.kept) == 0 {
 		one.kept = nil

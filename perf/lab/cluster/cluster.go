@@ -120,7 +120,7 @@ func (c *Cluster) startAgent(n *lab.Node) error {
 		return fmt.Errorf("open agent log: %w", err)
 	}
 	defer log.Close()
-	args := append([]string{c.Binary, "agent", "--config", ConfigFile(n)}, modeArgs(c.XDPMode)...)
+	args := append([]string{c.Binary, "agent", "--config", ConfigFile(n)}, ModeArgs(c.XDPMode)...)
 	if c.AgentPrefix != nil {
 		args = append(c.AgentPrefix(n), args...)
 	}

@@ -16,8 +16,8 @@ func (s Status) Mode() string {
 	return s.XDPMode
 }
 
-// modeArgs are what tells an agent its mode.
-func modeArgs(mode string) []string {
+// ModeArgs are what tells an agent its mode.
+func ModeArgs(mode string) []string {
 	switch mode {
 	case "":
 		return nil

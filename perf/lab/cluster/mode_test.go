@@ -14,7 +14,7 @@ func TestModeArgs(t *testing.T) {
 		"generic":     {"--xdp-mode=generic"},
 		ModeUserspace: {"--datapath=userspace", "--xdp-mode=native"},
 	} {
-		if diff := cmp.Diff(want, modeArgs(mode)); diff != "" {
+		if diff := cmp.Diff(want, ModeArgs(mode)); diff != "" {
 			t.Errorf("arguments of mode %q (-want +got):\n%s", mode, diff)
 		}
 	}

@@ -153,22 +153,34 @@ func (f *FakeNodes) register(ctx context.Context, n *lab.Node) error {
 	if err != nil {
 		return fmt.Errorf("register %s: %w", n.Host, err)
 	}
-	created.Status.NodeInfo = corev1.NodeSystemInfo{BootID: boot, KubeletVersion: version, OperatingSystem: "linux"}
-	created.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: n.Host}}
-	for _, addr := range n.Addrs {
-		created.Status.Addresses = append(created.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: addr.String()})
+	for {
+		setStatus(created, n, boot)
+		_, err := nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) { // controllers write Nodes, too
+			created, err = nodes.Get(ctx, n.Host, metav1.GetOptions{})
+		} else if err == nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("register %s: %w", n.Host, err)
+		}
 	}
-	created.Status.Conditions = []corev1.NodeCondition{{
+}
+
+// setStatus makes the status what a kubelet reports.
+func setStatus(node *corev1.Node, n *lab.Node, boot string) {
+	node.Status.NodeInfo = corev1.NodeSystemInfo{BootID: boot, KubeletVersion: version, OperatingSystem: "linux"}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: n.Host}}
+	for _, addr := range n.Addrs {
+		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: addr.String()})
+	}
+	node.Status.Conditions = []corev1.NodeCondition{{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
 		LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
 	}}
-	created.Status.Capacity = corev1.ResourceList{
+	node.Status.Capacity = corev1.ResourceList{
 		corev1.ResourcePods: resource.MustParse("250"), corev1.ResourceCPU: resource.MustParse("64"),
 		corev1.ResourceMemory: resource.MustParse("64Gi"),
 	}
-	created.Status.Allocatable = created.Status.Capacity
-	if _, err := nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("register %s: %w", n.Host, err)
-	}
-	return nil
+	node.Status.Allocatable = node.Status.Capacity
 }
