@@ -18,12 +18,7 @@ import (
 // TestArguments has fairlead read every container's command line, and the
 // agent's settings, in all their variants.
 func TestArguments(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fairlead")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/fairlead/fairlead/cmd/fairlead")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build fairlead: %v: %s", err, out)
-	}
+	path := build(t)
 	for name, sets := range map[string][]string{
 		"as it is": nil,
 		"all that adds arguments": {
@@ -59,4 +54,16 @@ func (w world) hook(t *testing.T) []corev1.Container {
 	}
 	t.Fatal("no Job")
 	return nil
+}
+
+// build compiles fairlead for the test.
+func build(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fairlead")
+	cmd := exec.Command("go", "build", "-o", path, "github.com/fairlead/fairlead/cmd/fairlead")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build fairlead: %v: %s", err, out)
+	}
+	return path
 }
