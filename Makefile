@@ -24,7 +24,7 @@ DEPS_KUBE   := nftables runc containernetworking-plugins
 DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) $(DEPS_KUBE) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
 
 # The name that the image gets; push it where the nodes can pull it.
-IMAGE      ?= ghcr.io/fairlead/fairlead:dev
+IMAGE      ?= registry.example/fairlead:dev
 IMAGE_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 DEMO_FLAGS ?=

@@ -129,7 +129,7 @@ func TestValues(t *testing.T) {
 			}
 		}},
 		{"digest", []string{"image.digest=sha256:" + strings.Repeat("a", 64)}, func(t *testing.T, w world) {
-			want := "ghcr.io/fairlead/fairlead@sha256:" + strings.Repeat("a", 64)
+			want := "registry.example/fairlead@sha256:" + strings.Repeat("a", 64)
 			if got := w.agentContainer().Image; got != want {
 				t.Errorf("image %q, want %q", got, want)
 			}

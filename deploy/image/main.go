@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	out := flags.String("o", "", "archive `FILE` to write")
 	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "`LIST` of platforms; Docker without containerd loads the first")
-	flags.StringVar(&o.ref, "ref", "ghcr.io/fairlead/fairlead:dev", "`NAME` with registry and tag")
+	flags.StringVar(&o.ref, "ref", "registry.example/fairlead:dev", "`NAME` with registry and tag")
 	flags.StringVar(&o.version, "version", "dev", "`VERSION` of the binary")
 	flags.StringVar(&o.license, "license", "LICENSE", "licence `FILE` to put into the image")
 	flags.BoolVar(&o.vcs, "vcs", false, "stamp the binary with the commit")
