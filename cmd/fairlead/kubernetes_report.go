@@ -82,7 +82,7 @@ type kubernetesReport struct {
 	Nodes          int      `json:"nodes"`
 	Members        int      `json:"members"` // nodes that forward
 	Draining       int      `json:"draining"`
-	WatchErrors    uint64   `json:"watchErrors"`
+	RequestErrors  uint64   `json:"requestErrors"`
 	Problems       []string `json:"problems,omitempty"`
 }
 
@@ -96,10 +96,6 @@ func (r *kubernetesReport) String() string {
 		r.Services, r.Endpoints, r.EndpointSlices, r.Members, r.Nodes, r.Draining)
 }
 
-// recent is how long an error of a watch is shown: informers try again at least
-// every minute, and nothing tells that they succeed.
-const recent = time.Minute
-
 func (a *agent) reportKubernetes() *kubernetesReport {
 	if a.kube == nil {
 		return nil
@@ -108,10 +104,10 @@ func (a *agent) reportKubernetes() *kubernetesReport {
 	r := &kubernetesReport{
 		Synced: cluster.Synced, Services: cluster.Counts.Services, EndpointSlices: cluster.Counts.Slices, Endpoints: cluster.Counts.Endpoints,
 		Nodes: cluster.Counts.Nodes, Members: cluster.Counts.Members, Draining: cluster.Counts.Draining,
-		WatchErrors: cluster.WatchErrors, Problems: cluster.Problems,
+		RequestErrors: cluster.Errors, Problems: cluster.Problems,
 	}
-	if since := time.Since(cluster.LastErrorAt); cluster.LastError != "" && since < recent {
-		r.Problems = append(r.Problems, fmt.Sprintf("%s ago: %s", since.Round(time.Second), cluster.LastError))
+	if cluster.Error != "" {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s ago: %s", time.Since(cluster.ErrorAt).Round(time.Second), cluster.Error))
 	}
 	if _, err := a.kube.publisher.State(); err != nil {
 		r.Problems = append(r.Problems, fmt.Sprintf("publish NodeState: %v", err))

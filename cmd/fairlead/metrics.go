@@ -37,7 +37,7 @@ var (
 	syncedDesc      = description("synced", "1 if the datapath has all of the running configuration.")
 	objectsDesc     = description("kubernetes_objects", "Objects that the agent follows: services are Fairlead's own, members the nodes that forward.", "kind")
 	clusterReadDesc = description("kubernetes_synced", "1 once everything was heard of the Kubernetes API that the agent needs.")
-	watchErrorsDesc = description("kubernetes_watch_errors_total", "Lists and watches of the Kubernetes API that ended with an error.")
+	apiErrorsDesc   = description("kubernetes_request_errors_total", "Requests to the Kubernetes API that failed.")
 	publishedDesc   = description("kubernetes_node_state_writes_total", "Times that the agent wrote its NodeState.")
 	buildDesc       = description("build_info", "1, with the versions of the agent.", "version", "commit", "goversion", "records", "wire", "hash")
 )
@@ -63,10 +63,11 @@ func newRegistry(a *agent) *prometheus.Registry {
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, xdpModeDesc, socketFramesDesc, configValidDesc, reloadsDesc,
-		syncErrorsDesc, syncedDesc, objectsDesc, clusterReadDesc, watchErrorsDesc, publishedDesc, buildDesc,
+		syncErrorsDesc, syncedDesc, objectsDesc, clusterReadDesc, apiErrorsDesc, publishedDesc, buildDesc,
 	} {
 		descs <- d
 	}
+	descs <- c.agent.latency.Desc()
 }
 
 // Collect leaves out what cannot be read; the error is Prometheus' to show.
@@ -103,7 +104,7 @@ func (c collector) collectCluster(out sink) {
 	}
 	written, _ := c.agent.kube.publisher.State()
 	out.gauge(clusterReadDesc, boolean(r.Synced))
-	out.counter(watchErrorsDesc, r.WatchErrors)
+	out.counter(apiErrorsDesc, r.Errors)
 	out.counter(publishedDesc, written)
 	out.metrics <- c.agent.latency
 }

@@ -102,8 +102,10 @@ func (p *Publisher) Run(ctx context.Context) {
 		case <-p.something:
 		}
 		err := p.write(ctx)
-		if retry = 0; err != nil && ctx.Err() == nil {
-			retry = firstRetry
+		if err == nil || ctx.Err() != nil {
+			retry = 0
+		} else {
+			retry = min(max(2*retry, firstRetry), lastRetry)
 			p.log.Error("publish NodeState", "err", err, "retry", retry)
 		}
 		select {

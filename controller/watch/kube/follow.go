@@ -79,17 +79,22 @@ func (w *Watcher) follow(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), heard...) {
 		return nil
 	}
+	w.hearAll()
+	w.options.Logger.Info("cluster read", "counts", w.Report().Counts)
+	<-ctx.Done()
+	return nil
+}
+
+// hearAll notes that everything was heard once.
+func (w *Watcher) hearAll() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.synced = true
 	if w.keys == (kube.Keys{}) && w.problems[kube.KeySecret] == "" {
 		w.problems[kube.KeySecret] = fmt.Sprintf("no Secret %s/%s with the key for the wire", w.options.Namespace, kube.KeySecret)
 	}
 	w.received = nil
-	w.mu.Unlock()
-	w.options.Logger.Info("cluster read", "counts", w.Report().Counts)
 	w.signal()
-	<-ctx.Done()
-	return nil
 }
 
 func (w *Watcher) newCache() (cache.Cache, error) {
@@ -99,11 +104,10 @@ func (w *Watcher) newCache() (cache.Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("select EndpointSlices: %w", err)
 	}
-	return cache.New(w.options.Config, cache.Options{
-		Scheme:                   Scheme(),
-		Mapper:                   Mapper(),
-		DefaultTransform:         strip.strip,
-		DefaultWatchErrorHandler: w.watchError,
+	return cache.New(w.observed(w.options.Config), cache.Options{
+		Scheme:           Scheme(),
+		Mapper:           Mapper(),
+		DefaultTransform: strip.strip,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Service{}:            {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
 			&discoveryv1.EndpointSlice{}: {Label: slicesOfServices},
@@ -124,19 +128,6 @@ func (w *Watcher) handle(ctx context.Context, informers cache.Cache, object clie
 		UpdateFunc: func(before, o any) { w.event(before, o) },
 		DeleteFunc: func(o any) { w.event(o, nil) },
 	})
-}
-
-// watchError notes why a list or watch ended; its informer begins it again.
-func (w *Watcher) watchError(ctx context.Context, r *toolscache.Reflector, err error) {
-	toolscache.DefaultWatchErrorHandler(ctx, r, err)
-	w.noteError(err)
-}
-
-func (w *Watcher) noteError(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.watch.errors++
-	w.watch.last, w.watch.at = err.Error(), time.Now()
 }
 
 // event takes in what became of an object: before is nil for a new one, after

@@ -49,27 +49,20 @@ type Watcher struct {
 	options Options
 	changed chan struct{}
 
-	mu       sync.Mutex // of what follows
-	state    *kube.State
-	synced   bool
-	node     *corev1.Node       // this one, nil while there is none
-	own      *v1beta1.NodeState // of this node
-	keys     kube.Keys
-	rotation kube.Rotation
-	addrs    []netip.Addr // this node's, as last known
-	table    *lb.Table
-	nodes    []lb.Node // of table
-	revision uint64
-	received []time.Time
-	problems map[string]string // by what they are about
-	watch    watchState
-}
-
-// watchState is how the connection does.
-type watchState struct {
-	errors uint64
-	last   string
-	at     time.Time
+	mu         sync.Mutex // of what follows
+	state      *kube.State
+	synced     bool
+	node       *corev1.Node       // this one, nil while there is none
+	own        *v1beta1.NodeState // of this node
+	keys       kube.Keys
+	rotation   kube.Rotation
+	addrs      []netip.Addr // this node's, as last known
+	table      *lb.Table
+	nodes      []lb.Node // of table
+	revision   uint64
+	received   []time.Time
+	problems   map[string]string // by what they are about
+	connection connection
 }
 
 // New returns a Watcher that has heard nothing yet.
@@ -144,8 +137,8 @@ func listNodes(t *lb.Table) []lb.Node {
 func (w *Watcher) missing() error {
 	none := kube.Keys{}
 	switch {
-	case !w.synced && w.watch.last != "":
-		return fmt.Errorf("%w: the API has not been read yet: %s", ErrNotReady, w.watch.last)
+	case !w.synced && w.connection.last != "":
+		return fmt.Errorf("%w: the API has not been read yet: %s", ErrNotReady, w.connection.last)
 	case !w.synced:
 		return fmt.Errorf("%w: the API has not been read yet", ErrNotReady)
 	case len(w.addrs) == 0 && len(w.state.SelfAddrs()) == 0:
@@ -193,10 +186,11 @@ type Report struct {
 	Synced   bool // everything was heard once
 	Counts   kube.Counts
 	Problems []string
-	// WatchErrors count lists and watches that ended with an error.
-	WatchErrors uint64
-	LastError   string
-	LastErrorAt time.Time
+	// Errors counts requests to the API server that failed; Error is why the last
+	// one did, at ErrorAt, "" when it succeeded.
+	Errors  uint64
+	Error   string
+	ErrorAt time.Time
 }
 
 // Report returns how the Watcher does.
@@ -204,7 +198,7 @@ func (w *Watcher) Report() Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := Report{
-		Synced: w.synced, Counts: w.state.Counts(), WatchErrors: w.watch.errors, LastError: w.watch.last, LastErrorAt: w.watch.at,
+		Synced: w.synced, Counts: w.state.Counts(), Errors: w.connection.errors, Error: w.connection.last, ErrorAt: w.connection.at,
 	}
 	for _, about := range []string{kube.KeySecret} {
 		if p := w.problems[about]; p != "" {
