@@ -48,6 +48,10 @@ image: ## Build bin/fairlead-image.tar for amd64 and arm64, without a container 
 demo: deps-demo build ## As root: a cluster of namespaces with real connections (DEMO_FLAGS="--xdp-mode=off --keep")
 	bin/fairlead demo $(DEMO_FLAGS)
 
+.PHONY: demo-kubernetes
+demo-kubernetes: deps-kube build kube ## As root: a Kubernetes cluster of namespaces, with real kubelets, that Fairlead is installed in (DEMO_FLAGS="--keep")
+	$(GO) run ./perf/lab/kube/demo -fairlead bin/fairlead $(DEMO_FLAGS)
+
 ##@ Check
 
 .PHONY: test
@@ -136,11 +140,13 @@ manifests: ## Render deploy/manifests from the chart, and bring its CRDs and REA
 fmt: ## Format Go
 	gofmt -w .
 
-.PHONY: deps deps-demo deps-verify
+.PHONY: deps deps-demo deps-kube deps-verify
 deps: ## Install the Debian packages that tests need, as root, only what is missing
 	@$(call install,$(DEPS_TEST))
 deps-demo:
 	@$(call install,$(DEPS_DEMO))
+deps-kube:
+	@$(call install,$(DEPS_KUBE))
 deps-verify:
 	@$(call install,$(DEPS_VERIFY))
 
@@ -160,4 +166,4 @@ clean: ## Remove what was built and measured
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

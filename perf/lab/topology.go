@@ -228,6 +228,10 @@ func (l *Lab) SetVIPRoute(vip netip.Addr, nodes ...*Node) error {
 	return l.routeTo(dst, nodes...)
 }
 
+// RouteNet makes the router send what is for the prefix to the nodes, as
+// SetVIPRoute does for one address, whose own route counts for more.
+func (l *Lab) RouteNet(dst netip.Prefix, nodes ...*Node) error { return l.routeTo(dst, nodes...) }
+
 // routeTo makes the routers send what is for dst to the nodes.
 func (l *Lab) routeTo(dst netip.Prefix, nodes ...*Node) error {
 	var via []netip.Addr

@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/fairlead/fairlead/perf/lab"
 )
 
 // admin may do everything.
@@ -65,6 +67,12 @@ func (c *ControlPlane) RESTConfigFor(user string, groups ...string) (*rest.Confi
 	}
 	return config, nil
 }
+
+// Program is the path of one of the control plane's programs.
+func (c *ControlPlane) Program(name string) string { return filepath.Join(c.binaries, name) }
+
+// Machine is where everything runs, nil on this machine's loopback.
+func (c *ControlPlane) Machine() *lab.Machine { return c.options.Machine }
 
 // Client is an administrator's.
 func (c *ControlPlane) Client() kubernetes.Interface { return c.admin }
@@ -114,7 +122,7 @@ func (c *ControlPlane) Kubectl(ctx context.Context, stdin string, args ...string
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(c.binaries, Kubectl), args...)
+	cmd := exec.CommandContext(ctx, c.Program(Kubectl), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+path)
 	cmd.Stdin = strings.NewReader(stdin)
 	if c.options.Machine != nil {

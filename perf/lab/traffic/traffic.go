@@ -6,6 +6,7 @@ package traffic
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -25,6 +26,9 @@ type Target struct {
 	Addr    netip.AddrPort
 	// Client is the address from which they come and which the Pods must see.
 	Client netip.Addr
+	// Timeout is how long one request may take; 0: 3 s, which is beyond the first
+	// retransmit of a SYN.
+	Timeout time.Duration
 }
 
 // Result counts requests. A failed one has no answer or a wrong one.
@@ -36,6 +40,8 @@ type Result struct {
 	Clients     map[string]int // addresses that Pods saw
 	Shares      map[string]int // answers by Pod
 	FirstError  error
+	// Slowest is how long the slowest answer took.
+	Slowest time.Duration
 }
 
 // Limits of one request, and how many run at once.
@@ -63,10 +69,15 @@ func Requests(ctx context.Context, from *lab.Namespace, t Target, n int) Result 
 		wg.Go(func() {
 			err := from.Do(func() error {
 				for i := range next {
+					begun := time.Now()
 					answer, err := request(ctx, t, i)
+					took := time.Since(begun)
 					mu.Lock()
 					if r.count(t, answer, err); r.Failed == giveUpAfter {
 						giveUp()
+					}
+					if err == nil {
+						r.Slowest = max(r.Slowest, took)
 					}
 					mu.Unlock()
 				}
@@ -110,7 +121,7 @@ func request(ctx context.Context, t Target, i int) (pod.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return pod.Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.Timeout, requestTimeout))
 	defer cancel()
 	conn, err := lab.DialHere(ctx, t.Network, netip.AddrPortFrom(t.Client, 0), t.Addr)
 	if err != nil {

@@ -23,8 +23,8 @@ func direct(t *testing.T) (*lab.Lab, []Target) {
 	var targets []Target
 	for _, network := range []string{"tcp", "udp"} {
 		targets = append(targets,
-			Target{network, netip.AddrPortFrom(p.Addr4, port), lab.ClientAddr4},
-			Target{network, netip.AddrPortFrom(p.Addr6, port), lab.ClientAddr6})
+			Target{Network: network, Addr: netip.AddrPortFrom(p.Addr4, port), Client: lab.ClientAddr4},
+			Target{Network: network, Addr: netip.AddrPortFrom(p.Addr6, port), Client: lab.ClientAddr6})
 	}
 	return l, targets
 }
