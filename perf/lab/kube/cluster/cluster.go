@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 
@@ -155,11 +156,13 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return nil
 }
 
+// images are those of all containers, which are of one image.
+var images = regexp.MustCompile(`(?m)^( *image: ).*$`)
+
 // manifest is Fairlead's with what differs in a lab: three agents share a machine.
 func (c *Cluster) manifest() ([]byte, error) {
-	manifest := manifests.Install
+	manifest := images.ReplaceAll(manifests.Install, []byte("${1}"+Image))
 	for _, change := range [][2]string{
-		{"ghcr.io/fairlead/fairlead:dev", Image},
 		{"flows: 1048576", "flows: 65536"},
 		{`xdpMode: "auto"`, fmt.Sprintf("xdpMode: %q", cmp.Or(c.options.XDPMode, "auto"))},
 	} {
