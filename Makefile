@@ -117,6 +117,12 @@ bench: deps-demo ## As root: ns per packet of the programs, memory and time of t
 kube: ## Build Kubernetes and etcd for the lab from their modules into the user's cache (minutes the first time)
 	$(GO) run ./perf/lab/kube/build
 
+CHAOS ?= 2m
+.PHONY: chaos-controller
+chaos-controller: ## Kill and pause two controllers under churn for CHAOS (2m), into perf/results/chaos-controller.json
+	REQUIRE_ROOT=1 FAIRLEAD_CHAOS=$(CHAOS) FAIRLEAD_CHAOS_REPORT=$(CURDIR)/perf/results/chaos-controller.json \
+	  $(GO) test -count=1 -timeout 30m -v -run 'TestChaos|TestTwoLeaders' ./perf/lab/kube/controller
+
 .PHONY: soak
 soak: deps-demo build ## As root: the long tests, then the demo in every XDP mode, again and again for SOAK minutes
 	FAIRLEAD_SOAK=1 REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m -run 'Flood|Fuzz' ./perf/flood ./xdp

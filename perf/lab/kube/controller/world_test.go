@@ -46,6 +46,7 @@ type world struct {
 	system, namespace, class string
 	kubeconfigs              map[string]string // by ServiceAccount
 	running                  []*program
+	leaders                  atomic.Int32 // programs that led so far
 }
 
 // program is a running fairlead controller.
