@@ -123,6 +123,10 @@ chaos-controller: ## Kill and pause two controllers under churn for CHAOS (2m), 
 	REQUIRE_ROOT=1 FAIRLEAD_CHAOS=$(CHAOS) FAIRLEAD_CHAOS_REPORT=$(CURDIR)/perf/results/chaos-controller.json \
 	  $(GO) test -count=1 -timeout 30m -v -run 'TestChaos|TestTwoLeaders' ./perf/lab/kube/controller
 
+.PHONY: first-answer
+first-answer: deps-kube build kube ## As root: from kubectl apply to the first answer, 200 times, into perf/results/first-answer.json
+	$(GO) run ./perf/firstanswer -fairlead bin/fairlead
+
 .PHONY: soak
 soak: deps-demo build ## As root: the long tests, then the demo in every XDP mode, again and again for SOAK minutes
 	FAIRLEAD_SOAK=1 REQUIRE_ROOT=1 $(GO) test -count=1 -p 1 -timeout 30m -run 'Flood|Fuzz' ./perf/flood ./xdp
