@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	"github.com/fairlead/fairlead/controller/config"
 	"github.com/fairlead/fairlead/controller/ipam"
 	"github.com/fairlead/fairlead/controller/watch/cluster"
 )
@@ -57,7 +58,10 @@ type Writer struct {
 	from   revisions // what result was made from
 	// counted is what the metrics were made from.
 	counted revisions
-	todo    map[types.NamespacedName]bool
+	// validity is what checked says of the objects of our own kinds.
+	validity config.Result
+	checked  uint64
+	todo     map[types.NamespacedName]bool
 	// idle are claims that no Service is to have any more.
 	idle []idle
 	// at is the time of the pass.
@@ -65,7 +69,7 @@ type Writer struct {
 }
 
 // revisions name the input of an allocation.
-type revisions struct{ objects, book uint64 }
+type revisions struct{ objects, configured, book uint64 }
 
 // idle is a claim to be withdrawn.
 type idle struct {
@@ -97,7 +101,7 @@ func (w *Writer) Pass(ctx context.Context, now time.Time) (again time.Time, err 
 	w.allocate(s)
 	p := newPass(w, s)
 	p.run(ctx)
-	errs := append(p.errs, w.writePools(ctx, s))
+	errs := append(p.errs, w.writeObjects(ctx, s))
 	again = earliest(w.result.Again, s.Again)
 	switch {
 	case p.more && len(p.errs) == 0:
@@ -119,13 +123,13 @@ func earliest(a, b time.Time) time.Time {
 // allocate asks for a new Result, if anything that it depends on changed, and
 // notes whom it concerns.
 func (w *Writer) allocate(s *cluster.Snapshot) {
-	from := revisions{s.Revision, w.book.revision}
+	from := revisions{s.Revision, s.Configured, w.book.revision}
 	if from == w.from && (w.result.Again.IsZero() || w.at.Before(w.result.Again)) {
 		return
 	}
-	if from.objects != w.from.objects {
+	if from.configured != w.from.configured {
 		w.pools = w.pools[:0]
-		for _, o := range s.Pools {
+		for _, o := range s.Config.Pools {
 			pool, _ := ipam.NewPool(o) // what is wrong is in the pool's condition
 			w.pools = append(w.pools, pool)
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -24,12 +23,14 @@ import (
 // controller needs.
 func CacheOptions(namespace string) cache.Options {
 	own := cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}, Transform: Strip}
-	return cache.Options{
-		DefaultTransform: Strip,
-		ByObject: map[client.Object]cache.ByObject{
-			&v1beta1.IPAddressPool{}: own, &v1beta1.NodeState{}: own,
-		},
+	o := cache.Options{DefaultTransform: Strip, ByObject: map[client.Object]cache.ByObject{}}
+	for _, kind := range []client.Object{
+		&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BGPPeer{},
+		&v1beta1.Community{}, &v1beta1.BFDProfile{}, &v1beta1.NodeState{},
+	} {
+		o.ByObject[kind] = own
 	}
+	return o
 }
 
 // Strip takes off an object what nobody here reads. It is a TransformFunc, and
@@ -68,8 +69,13 @@ func (w *Watcher) Watch(ctx context.Context, c cache.Cache) error {
 		events toolscache.ResourceEventHandler
 	}{
 		{&corev1.Namespace{}, on(w, w.putNamespace, w.dropNamespace)},
-		{&v1beta1.IPAddressPool{}, on(w, w.putPool, w.dropPool)},
-		{&corev1.Node{}, on(w, w.state.PutNode, func(o *corev1.Node) { w.state.DeleteNode(o.Name) })},
+		{&v1beta1.IPAddressPool{}, on(of(w, w.objects.pools))},
+		{&v1beta1.L2Advertisement{}, on(of(w, w.objects.l2Advertisements))},
+		{&v1beta1.BGPAdvertisement{}, on(of(w, w.objects.bgpAdvertisements))},
+		{&v1beta1.BGPPeer{}, on(of(w, w.objects.bgpPeers))},
+		{&v1beta1.Community{}, on(of(w, w.objects.communities))},
+		{&v1beta1.BFDProfile{}, on(of(w, w.objects.bfdProfiles))},
+		{&corev1.Node{}, on(w, w.putNode, w.dropNode)},
 		{&v1beta1.NodeState{}, on(w, w.putNodeState, w.dropNodeState)},
 		{&discoveryv1.EndpointSlice{}, on(w, w.putSlice, w.dropSlice)},
 		{&corev1.Service{}, on(w, w.putService, func(o *corev1.Service) {
@@ -125,22 +131,6 @@ func (w *Watcher) putNamespace(o *corev1.Namespace) {
 
 func (w *Watcher) dropNamespace(o *corev1.Namespace) {
 	delete(w.namespaces, o.Name)
-	w.revision++
-	w.signal()
-}
-
-func (w *Watcher) putPool(o *v1beta1.IPAddressPool) {
-	name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
-	old := w.pools[name]
-	w.pools[name] = o
-	if old == nil || old.UID != o.UID || !reflect.DeepEqual(old.Spec, o.Spec) {
-		w.revision++
-	}
-	w.signal() // its status may have been changed by somebody else
-}
-
-func (w *Watcher) dropPool(o *v1beta1.IPAddressPool) {
-	delete(w.pools, types.NamespacedName{Namespace: o.Namespace, Name: o.Name})
 	w.revision++
 	w.signal()
 }

@@ -20,6 +20,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	"github.com/fairlead/fairlead/controller/config"
 	"github.com/fairlead/fairlead/controller/desired/kube"
 	"github.com/fairlead/fairlead/controller/ipam"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -60,13 +61,15 @@ func marked(o *corev1.Service) bool {
 // what is in them is not.
 type Snapshot struct {
 	Services   map[types.NamespacedName]*Service
-	Pools      []*v1beta1.IPAddressPool
 	Namespaces map[string]labels.Set
+	// Config are the objects of our own kinds.
+	Config config.Objects
 	// Touched are Services that changed since the last Snapshot, or whose
 	// conditions may; those that are gone included.
 	Touched []types.NamespacedName
-	// Revision changes with everything that allocation depends on.
-	Revision uint64
+	// Revision changes with everything that allocation depends on, Configured
+	// with Config.
+	Revision, Configured uint64
 	// Again is when conditions may change without a change of an object; zero if never.
 	Again time.Time
 }
@@ -80,7 +83,8 @@ type Watcher struct {
 	services   map[types.NamespacedName]*Service
 	touched    map[types.NamespacedName]bool
 	revision   uint64
-	pools      map[types.NamespacedName]*v1beta1.IPAddressPool
+	objects    objects
+	configured uint64
 	namespaces map[string]labels.Set
 	state      *kube.State
 	slices     map[types.NamespacedName]map[string]sliceSize
@@ -93,7 +97,7 @@ func New(class kube.Class, versions kube.Versions) *Watcher {
 	return &Watcher{
 		class: class, changed: make(chan struct{}, 1),
 		services: map[types.NamespacedName]*Service{}, touched: map[types.NamespacedName]bool{}, revision: 1,
-		pools: map[types.NamespacedName]*v1beta1.IPAddressPool{}, namespaces: map[string]labels.Set{},
+		objects: newObjects(), configured: 1, namespaces: map[string]labels.Set{},
 		state:    kube.New(kube.Options{Class: class, Versions: versions}),
 		slices:   map[types.NamespacedName]map[string]sliceSize{},
 		problems: map[string][]v1beta1.ServiceProblem{},
@@ -144,9 +148,7 @@ func (w *Watcher) Snapshot(now time.Time) *Snapshot {
 	for name, one := range w.services {
 		s.Services[name] = one
 	}
-	for _, p := range w.pools {
-		s.Pools = append(s.Pools, p)
-	}
+	s.Config = w.objects.config()
 	for name, set := range w.namespaces {
 		s.Namespaces[name] = set
 	}
@@ -154,7 +156,7 @@ func (w *Watcher) Snapshot(now time.Time) *Snapshot {
 		s.Touched = append(s.Touched, name)
 	}
 	clear(w.touched)
-	s.Revision = w.revision
+	s.Revision, s.Configured = w.revision, w.configured
 	return s
 }
 

@@ -13,12 +13,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	"github.com/fairlead/fairlead/perf/lab"
+	"github.com/fairlead/fairlead/xdp"
 )
 
 func annotate(key, value string) func(*corev1.Service) {
@@ -313,4 +316,94 @@ func TestCleanup(t *testing.T) {
 	if len(blocks.Items) > 0 {
 		t.Errorf("%d address blocks are left", len(blocks.Items))
 	}
+}
+
+// TestValid: what is wrong with objects of our own kinds stands in a condition.
+func TestValid(t *testing.T) {
+	w := newWorld(t)
+	w.pool("a", "192.0.2.0/24")
+	w.controller()
+	l2 := &v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Namespace: w.system, Name: "l2"}}
+	l2.Spec.IPAddressPools = []string{"a", "b"}
+	w.create(l2)
+	valid := func(o client.Object, conditions *[]metav1.Condition, want string) {
+		t.Helper()
+		var got string
+		err := lab.Poll(t.Context(), patience, func() bool {
+			w.ok(w.Get(t.Context(), client.ObjectKeyFromObject(o), o))
+			got = ""
+			for _, c := range *conditions {
+				got += fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
+			}
+			return got == want
+		})
+		if err != nil {
+			t.Errorf("%s: %s, want %s", o.GetName(), got, want)
+		}
+	}
+	valid(l2, &l2.Status.Conditions, `Valid=False NotFound: spec.ipAddressPools[1]: no IPAddressPool "b": the advertisement waits for it`)
+	w.pool("b", "192.0.2.128/25 192.0.3.0/24")
+	valid(l2, &l2.Status.Conditions, "Valid=True Valid: used as it stands")
+	b := &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Namespace: w.system, Name: "b"}}
+	valid(b, &b.Status.Conditions, `Valid=False Overlap: spec.addresses[0]: 192.0.2.128/25 overlaps 192.0.2.0/24 of IPAddressPool "a", which is older and keeps what is in both`)
+	w.service("web", annotate(v1beta1.AnnotationAddressPool, "b"))
+	w.has("web", "192.0.3.0")
+}
+
+// TestDatapath: the condition DatapathReady follows nodes and endpoints, and the
+// table size the number of endpoints.
+func TestDatapath(t *testing.T) {
+	w := newWorld(t)
+	w.pool("a", "192.0.2.0/24")
+	w.controller()
+	w.service("web")
+	w.has("web", "192.0.2.0")
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.system + "-node"}}
+	w.create(node)
+	node.Status.NodeInfo.BootID = "boot"
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.9.9.9"}}
+	w.ok(w.Status().Update(t.Context(), node))
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: w.namespace, Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(8080))}},
+	}
+	for i := range 50 {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.0.%d", i+1)}, NodeName: &node.Name})
+	}
+	w.create(slice)
+	ready := func(status, reason, message string) {
+		t.Helper()
+		var c metav1.Condition
+		err := lab.Poll(t.Context(), patience, func() bool {
+			c = w.condition(w.get("web"), v1beta1.ConditionDatapathReady)
+			return string(c.Status) == status && c.Reason == reason && c.Message == message
+		})
+		if err != nil {
+			t.Errorf("%s %s: %s", c.Status, c.Reason, c.Message)
+		}
+	}
+	size := func(want string) {
+		t.Helper()
+		w.until("table size "+want, func() bool { return w.get("web").Annotations[v1beta1.AnnotationTableSize] == want })
+	}
+	ready("False", "EndpointsElsewhere", fmt.Sprintf("port \"web\" is left to kube-proxy: its endpoints are on %s, where Fairlead does not forward", node.Name))
+	size("8191")
+	state := &v1beta1.NodeState{ObjectMeta: metav1.ObjectMeta{Namespace: w.system, Name: node.Name}}
+	w.create(state)
+	state.Status = v1beta1.NodeStateStatus{Attached: true, BootID: "boot", WireVersion: int32(xdp.ABI.Wire), HashVersion: int32(xdp.ABI.Hash)}
+	w.ok(w.Status().Update(t.Context(), state))
+	ready("True", "Ready", "nodes forward for all ports")
+	state.Status.Problems = []v1beta1.ServiceProblem{{Service: w.namespace + "/web", Message: "no room"}}
+	w.ok(w.Status().Update(t.Context(), state))
+	ready("False", "NodeProblem", "node "+node.Name+": no room")
+	state.Status.Problems = nil
+	w.ok(w.Status().Update(t.Context(), state))
+	ready("True", "Ready", "nodes forward for all ports")
+	slice.Endpoints = slice.Endpoints[:1]
+	w.ok(w.Update(t.Context(), slice))
+	w.edit("web", annotate("touch", "me"))
+	size("8191") // never shrinks
+	w.ok(w.Delete(t.Context(), node))
+	ready("False", "EndpointsElsewhere", fmt.Sprintf("port \"web\" is left to kube-proxy: its endpoints are on %s, where Fairlead does not forward", node.Name))
 }
