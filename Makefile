@@ -28,6 +28,7 @@ IMAGE      ?= registry.example/fairlead:dev
 IMAGE_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 DEMO_FLAGS ?=
+SCALE_FLAGS ?=
 SOAK       ?= 60
 FUZZTIME   ?= 30s
 # Packages without root, kernel or network tests: those the race detector runs on.
@@ -112,6 +113,10 @@ mutations: deps-verify ## As root: breaks the programs on purpose, one way after
 .PHONY: bench
 bench: deps-demo ## As root: ns per packet of the programs, memory and time of the maps, into perf/results/bench.json
 	$(GO) run ./perf/bench
+
+.PHONY: scale
+scale: deps-demo build kube ## As root: memory and time with up to 10,000 Services on a real API server, into perf/results/scale.json
+	$(GO) run ./perf/scale $(SCALE_FLAGS)
 
 .PHONY: kube
 kube: ## Build Kubernetes and etcd for the lab from their modules into the user's cache (minutes the first time)
