@@ -125,6 +125,7 @@ func toService(e dataplane.ServiceEntry) bpfLbService {
 		flag bpfLbServiceFlag
 	}{
 		{e.Left, bpfLbServiceFlagLB_SERVICE_LEFT},
+		{e.Adopted, bpfLbServiceFlagLB_SERVICE_ADOPTED},
 		{e.Local, bpfLbServiceFlagLB_SERVICE_LOCAL},
 		{e.Elsewhere, bpfLbServiceFlagLB_SERVICE_ELSEWHERE},
 		{e.HasRanges, bpfLbServiceFlagLB_SERVICE_RANGES},
@@ -142,6 +143,7 @@ func (s bpfLbService) toEntry() dataplane.ServiceEntry {
 		Key:           lb.ServiceKey{VIP: toAddr(s.Vip), Port: swap16(s.Port), Proto: lb.Proto(s.Proto)},
 		Table:         unpackTable(s.Table),
 		Left:          has(bpfLbServiceFlagLB_SERVICE_LEFT),
+		Adopted:       has(bpfLbServiceFlagLB_SERVICE_ADOPTED),
 		Local:         has(bpfLbServiceFlagLB_SERVICE_LOCAL),
 		Elsewhere:     has(bpfLbServiceFlagLB_SERVICE_ELSEWHERE),
 		AffinityTicks: s.AffinityTicks,
@@ -215,6 +217,7 @@ var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_OTHER_MAC:         "other_mac",
 	bpfLbReasonLB_R_NOT_VIP:           "not_vip",
 	bpfLbReasonLB_R_LEFT:              "left",
+	bpfLbReasonLB_R_CONNTRACKED:       "conntracked",
 	bpfLbReasonLB_R_FOREIGN_TUNNEL:    "foreign_tunnel",
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",
 	bpfLbReasonLB_R_NO_FLOW:           "no_flow",

@@ -29,7 +29,8 @@ type Datapath struct {
 	log     *slog.Logger
 	lock    *os.File
 	maps    *Maps
-	netlink *netlink.Handle // of the network namespace of Open
+	netlink *netlink.Handle // of the network namespace of Open, as the next one
+	tracked *conntrack      // nil: the kernel tracks no connections
 
 	mu          sync.Mutex // of what follows
 	cfg         Config
@@ -53,6 +54,9 @@ func Open(cfg Config) (*Datapath, error) {
 	d := &Datapath{log: cfg.Logger, lock: lock}
 	if d.netlink, err = netlink.NewHandle(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), d.Close())
+	}
+	if d.tracked, err = openConntrack(); err != nil {
+		d.log.Info("connections cannot stay with kube-proxy when it loses a service", "err", err)
 	}
 	spec, err := loadBpf()
 	if err != nil {
@@ -107,6 +111,9 @@ func (d *Datapath) Close() error {
 	}
 	if d.netlink != nil {
 		d.netlink.Close()
+	}
+	if d.tracked != nil {
+		d.tracked.close()
 	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())

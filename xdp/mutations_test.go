@@ -206,4 +206,24 @@ var mutations = []mutation{
 		from: `bucket->tokens = tokens > LB_ANSWERS_BURST ? LB_ANSWERS_BURST : tokens;`,
 		to:   `bucket->tokens = tokens;`,
 	},
+	{
+		name: "connection that began here", file: "conntrack.h",
+		from: `opts->dir != IP_CT_DIR_ORIGINAL || `,
+		to:   ``,
+	},
+	{
+		name: "connection to nobody else", file: "conntrack.h",
+		from: ` || !(ct->status & IPS_DST_NAT))`,
+		to:   `)`,
+	},
+	{
+		name: "connection that ended", file: "conntrack.h",
+		from: `ct->proto.tcp.state != TCP_CONNTRACK_TIME_WAIT && `,
+		to:   ``,
+	},
+	{
+		name: "adopted for ever", file: "service.h",
+		from: `	else if (conntrack_knows(ctx, hook, pkt))`,
+		to:   `	else if (flags & LB_SERVICE_ADOPTED)`,
+	},
 }

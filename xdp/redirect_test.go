@@ -3,6 +3,7 @@
 package xdp
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -35,7 +36,7 @@ func newRedirector(t *testing.T, services ...lb.Service) *redirector {
 			t.Error(err)
 		}
 	})
-	plane, err := dataplane.New(p.Maps(), dataplane.Options{Now: func() uint32 { return 0 }})
+	plane, err := dataplane.New(p.Maps(), dataplane.Options{Now: func() uint32 { return 0 }, Adopt: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,4 +88,22 @@ func TestRedirect(t *testing.T) {
 		r.expect([]string{"first fragment", "later fragment"}[i], piece, forward.Left)
 	}
 	r.expect("later fragment of ours", toWeb.Fragments(6, 40)[1], forward.NoAgent)
+
+	t.Cleanup(func() {
+		if err := lab.ForgetTracked(); err != nil {
+			t.Error(err)
+		}
+	})
+	known := forwardtest.Connection{Client: netip.MustParseAddrPort(client), Service: forwardtest.Service(lb.TCP, web).Key}
+	if err := r.SetConntrack([]forwardtest.Connection{known}); err != nil {
+		t.Fatal(err)
+	}
+	segment := packettest.TCP(client, web, packet.ACK)
+	segment.Payload = make([]byte, 100)
+	r.expect("known connection", segment, forward.Conntracked)
+	r.expect("error about a known connection", router(packettest.TCP(web, client, packet.ACK)), forward.Conntracked)
+	r.expect("another connection", packettest.TCP("198.51.100.7:40001", web, packet.ACK), forward.NoAgent)
+	for i, piece := range segment.Fragments(7, 40) {
+		r.expect([]string{"first fragment", "later fragment"}[i]+" of a known connection", piece, forward.Conntracked)
+	}
 }

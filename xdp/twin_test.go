@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -35,6 +37,7 @@ type kernel struct {
 	native   bool
 	seen     []uint64 // packets by reason
 	tick     uint32   // at which next hops were confirmed
+	tracks   bool     // conntrack knows connections
 }
 
 // kernels loads the programs once for vectors with the same settings.
@@ -121,6 +124,11 @@ func (k *kernel) reset() {
 		k.t.Fatal(err)
 	}
 	k.setRecords(make([]flow.Record, len(k.Records())))
+	if k.tracks {
+		if err := k.SetConntrack(nil); err != nil {
+			k.t.Fatal(err)
+		}
+	}
 	fragments := k.programs.Maps().byName[bpfMapFragments]
 	for key := (bpfLbFragmentKey{}); fragments.NextKey(nil, &key) == nil; {
 		if err := fragments.Delete(&key); err != nil {
@@ -392,6 +400,35 @@ func (k *kernel) SetRecord(index int, r flow.Record) {
 	all := k.Records()
 	all[index] = r
 	k.setRecords(all)
+}
+
+// SetConntrack implements forwardtest.Datapath, with the conntrack of the
+// thread's network namespace.
+func (k *kernel) SetConntrack(connections []forwardtest.Connection) error {
+	if err := lab.ForgetTracked(); err != nil {
+		return err
+	}
+	k.tracks = len(connections) > 0
+	for i, c := range connections {
+		vip := netip.AddrPortFrom(c.Service.VIP, c.Service.Port)
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 99, 0, byte(i)}), 8080) // of each another one
+		if vip.Addr().Is6() {
+			to = netip.AddrPortFrom(netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)}), 8080)
+		}
+		tracked := lab.Tracked{Proto: uint8(c.Service.Proto), Src: c.Client, Dst: vip, State: nl.TCP_CONNTRACK_ESTABLISHED}
+		switch c.Kind {
+		case forwardtest.Translated:
+			tracked.To = to
+		case forwardtest.Ended:
+			tracked.To, tracked.State = to, nl.TCP_CONNTRACK_TIME_WAIT
+		case forwardtest.Backwards:
+			tracked.Src, tracked.Dst, tracked.To = vip, to, c.Client
+		}
+		if err := lab.Track(tracked); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setRecords writes the buckets that differ.

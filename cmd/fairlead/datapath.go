@@ -23,6 +23,8 @@ type datapath interface {
 	Counters() ([]xdp.Counter, error)
 	ServiceStats([]lb.ServiceID) (map[lb.ServiceID]xdp.Stats, error)
 	Flows(func(xdp.Flow) bool) error
+	TracksConnections() bool
+	Connections(func(xdp.Connection)) error
 	explainable
 	Run(context.Context) error
 	Close() error

@@ -106,8 +106,20 @@ func (a *agent) forwardSettings(s desired.Settings) forward.Settings {
 	v4, v6 := forward.MSSClamps(mtu, s.Addrs)
 	return forward.Settings{
 		InternalIPs: s.Addrs, GenevePort: s.GenevePort, Keys: s.Keys, MTU: mtu,
-		MSSClampV4: v4, MSSClampV6: v6, FlowBuckets: buckets, FlowKey: key,
+		MSSClampV4: v4, MSSClampV6: v6, FlowBuckets: buckets, FlowKey: key, Conntrack: a.isTracked,
 	}
+}
+
+// isTracked says that conntrack knows the connection as kube-proxy's, as far as
+// it can be asked.
+func (a *agent) isTracked(c forward.Connection) bool {
+	asked := xdp.Connection{
+		Service: lb.ServiceKey{VIP: netip.AddrFrom16(c.VIP).Unmap(), Port: c.ServicePort, Proto: lb.Proto(c.Proto)},
+		Client:  netip.AddrPortFrom(netip.AddrFrom16(c.Client).Unmap(), c.ClientPort),
+	}
+	tracked := false
+	err := a.datapath.Connections(func(known xdp.Connection) { tracked = tracked || known == asked })
+	return tracked && err == nil
 }
 
 // checkNode refuses to speak for another node.

@@ -34,7 +34,7 @@ func (x *explainContext) report(name string, e forward.Explanation) (packetExpla
 		return p, nil
 	}
 	p.Service = x.service(e)
-	if e.Reason == forward.SourceRange || e.Reason == forward.Left {
+	if e.Reason == forward.SourceRange || e.Reason == forward.Left || e.Reason == forward.Conntracked {
 		return p, nil
 	}
 	p.Table = x.table(e)
@@ -58,7 +58,7 @@ func (x *explainContext) report(name string, e forward.Explanation) (packetExpla
 
 func (x *explainContext) service(e forward.Explanation) *serviceExplain {
 	s := &serviceExplain{
-		Name: e.Service.Key.String(), Key: e.Service.Key.String(), Policy: lb.Cluster.String(), Left: e.Service.Left,
+		Name: e.Service.Key.String(), Key: e.Service.Key.String(), Policy: lb.Cluster.String(), Left: e.Service.Left, Adopted: e.Service.Adopted,
 		AffinitySeconds: seconds(int32(e.Service.AffinityTicks)), SourceRanges: e.Ranges,
 	}
 	if e.Service.Local {

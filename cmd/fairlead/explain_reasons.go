@@ -11,6 +11,7 @@ var reasonMeanings = map[string]string{
 	"other_mac":      "the frame is for another machine",
 	"not_vip":        "the destination is no VIP",
 	"left":           "the service is left to kube-proxy",
+	"conntracked":    "kube-proxy has the connection from the time before the service was taken over, and keeps it",
 	"foreign_tunnel": "Geneve on Fairlead's port, but not Fairlead's",
 	"not_reply":      "leaves, and comes from no Pod of a service here",
 	"no_flow":        "comes from a Pod of a service, but belongs to no connection through a VIP",

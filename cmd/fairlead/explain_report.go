@@ -35,9 +35,11 @@ type packetExplain struct {
 }
 
 type serviceExplain struct {
-	Name            string `json:"name"`
-	Key             string `json:"key"`
-	Left            bool   `json:"leftToKubeProxy"` // what follows means nothing then
+	Name string `json:"name"`
+	Key  string `json:"key"`
+	Left bool   `json:"leftToKubeProxy"` // what follows means nothing then
+	// Adopted: it was taken over from kube-proxy, which may still have connections.
+	Adopted         bool   `json:"adopted"`
 	Policy          string `json:"externalTrafficPolicy"`
 	AffinitySeconds int64  `json:"affinitySeconds"`
 	// SourceRanges are null where every client is admitted.

@@ -84,7 +84,12 @@ func (p packetExplain) lines(r explainReport) []explainLine {
 		add("service", "%s", p.Service)
 	default:
 		add("service", "%s", p.Service)
-		add("source range", "%s", p.ranges(r.Client.Addr()))
+		if p.Service.Adopted {
+			add("conntrack", "%s", p.conntrack())
+		}
+		if p.Reason != "conntracked" {
+			add("source range", "%s", p.ranges(r.Client.Addr()))
+		}
 	}
 	if p.Table != nil {
 		add("table", "%s", p.Table)
@@ -138,6 +143,14 @@ func (s *serviceExplain) String() string {
 		affinity = fmt.Sprintf("clients stay on their Pod for %s", secondsText(s.AffinitySeconds))
 	}
 	return fmt.Sprintf("%s, externalTrafficPolicy %s, %s", name, s.Policy, affinity)
+}
+
+func (p packetExplain) conntrack() string {
+	const asked = "the service was taken over from kube-proxy, so conntrack is asked: "
+	if p.Reason == "conntracked" {
+		return asked + "it knows the connection"
+	}
+	return asked + "it does not know the connection"
 }
 
 func (p packetExplain) ranges(client netip.Addr) string {

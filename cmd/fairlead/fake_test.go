@@ -56,6 +56,8 @@ type fake struct {
 	closed bool
 	flows  []xdp.Flow
 
+	tracked []xdp.Connection // what conntrack knows; nil: there is none
+
 	forwarder *forward.Forwarder // nil: no flow records; see carry
 	hop       xdp.NextHop        // of every node
 
@@ -127,6 +129,18 @@ func (f *fake) Flows(each func(xdp.Flow) bool) error {
 		if !each(flow) {
 			return nil
 		}
+	}
+	return nil
+}
+
+func (f *fake) TracksConnections() bool { return f.tracked != nil }
+
+func (f *fake) Connections(each func(xdp.Connection)) error {
+	if !f.TracksConnections() {
+		return xdp.ErrNoConntrack
+	}
+	for _, c := range f.tracked {
+		each(c)
 	}
 	return nil
 }

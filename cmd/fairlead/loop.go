@@ -45,6 +45,7 @@ type agent struct {
 	received    []time.Time   // when what the datapath does not have yet was told
 	published   *v1beta1.NodeStateStatus
 	accepted    []string // fingerprints of the keys that the datapath has
+	adoption    adoption
 
 	mu    sync.Mutex // for state
 	state state
@@ -53,10 +54,13 @@ type agent struct {
 // state is what questions are answered from. What its fields point to never
 // changes, so that a copy of the struct is a view of one moment.
 type state struct {
-	waiting   error             // what has to come before the first snapshot
-	snapshot  *desired.Snapshot // the running one
-	table     *lb.Table         // of snapshot
-	id        func(lb.ServiceKey) (lb.ServiceID, bool)
+	waiting  error             // what has to come before the first snapshot
+	snapshot *desired.Snapshot // the running one
+	table    *lb.Table         // of snapshot
+	id       func(lb.ServiceKey) (lb.ServiceID, bool)
+	// adopted are services taken over from kube-proxy, with the connections that
+	// it still has as far as they have been counted.
+	adopted   map[lb.ServiceKey]int
 	configErr error  // the file as it is now is refused
 	applyErr  error  // the datapath does not have all of snapshot yet
 	applied   string // revision that apply was last done for
@@ -94,6 +98,7 @@ func (a *agent) loop(ctx context.Context) {
 			}
 			a.publish()
 		}
+		a.followAdoption(time.Now())
 	}
 }
 
@@ -106,6 +111,9 @@ func (a *agent) wait() time.Duration {
 	}
 	if a.kube != nil {
 		wait = min(wait, publishInterval)
+	}
+	if !a.adoption.next.IsZero() {
+		wait = min(wait, max(0, time.Until(a.adoption.next)))
 	}
 	if a.retry > 0 {
 		wait = min(wait, a.retry)
@@ -194,6 +202,9 @@ func (a *agent) apply() {
 		a.latency.Observe(time.Since(at).Seconds())
 	}
 	a.received = nil
+	adopted := a.plane.Adopted()
+	a.adoption.begin(adopted, time.Now())
+	a.reportAdoption(adopted)
 	a.change(func(s *state) {
 		s.table, s.id, s.applyErr, s.applied = table, a.plane.ServiceID, err, snapshot.Revision
 		// A cluster always has a Service that is odd; it makes the others wait for nothing.

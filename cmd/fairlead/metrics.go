@@ -27,6 +27,9 @@ var (
 		"Bytes of IP packets that this node handled for a service port.", "service", "vip", "port", "protocol")
 	backendsDesc = description("service_backends",
 		"Backends of a service port by state.", "service", "vip", "port", "protocol", "state")
+	adoptedDesc = description("service_adopted_connections",
+		"Connections that kube-proxy still has of a service port that was taken over from it; only while there may be some.",
+		"service", "vip", "port", "protocol")
 	xdpModeDesc      = description("xdp_mode", "1 for the mode that the programs are attached in.", "interface", "mode")
 	socketFramesDesc = description("socket_frames_total",
 		"Frames of a queue in the userspace datapath: received, sent, dropped before they were received, not sent.",
@@ -62,7 +65,7 @@ func newRegistry(a *agent) *prometheus.Registry {
 
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, xdpModeDesc, socketFramesDesc, configValidDesc, reloadsDesc,
+		packetsDesc, servicePacketsDesc, serviceBytesDesc, backendsDesc, adoptedDesc, xdpModeDesc, socketFramesDesc, configValidDesc, reloadsDesc,
 		syncErrorsDesc, syncedDesc, objectsDesc, clusterReadDesc, apiErrorsDesc, publishedDesc, buildDesc,
 	} {
 		descs <- d
@@ -146,6 +149,9 @@ func (c collector) collectServices(out sink, state state) {
 		if counted, ok := stats[s.Key]; ok {
 			out.counter(servicePacketsDesc, counted.Packets, labels...)
 			out.counter(serviceBytesDesc, counted.Bytes, labels...)
+		}
+		if n, adopted := state.adopted[s.Key]; adopted {
+			out.gauge(adoptedDesc, float64(n), labels...)
 		}
 		if s.Left {
 			continue // that there is no backend is no alarm

@@ -66,11 +66,14 @@ type socketReport struct {
 
 // serviceReport is a service port.
 type serviceReport struct {
-	Name            string          `json:"name"`
-	VIP             netip.Addr      `json:"vip"`
-	Port            uint16          `json:"port"`
-	Protocol        string          `json:"protocol"`
-	Left            bool            `json:"leftToKubeProxy,omitempty"`
+	Name     string     `json:"name"`
+	VIP      netip.Addr `json:"vip"`
+	Port     uint16     `json:"port"`
+	Protocol string     `json:"protocol"`
+	Left     bool       `json:"leftToKubeProxy,omitempty"`
+	// Adopted: the service was taken over from kube-proxy, which still has so many
+	// connections of it as far as they have been counted.
+	Adopted         *int            `json:"adoptedConnections,omitempty"`
 	Policy          string          `json:"externalTrafficPolicy"`
 	AffinitySeconds int64           `json:"affinitySeconds"`
 	SourceRanges    []netip.Prefix  `json:"sourceRanges,omitempty"`
@@ -216,7 +219,11 @@ func (a *agent) reportServices(state state) ([]serviceReport, error) {
 		return reports, err
 	}
 	for _, s := range state.table.Services() {
-		reports = append(reports, reportService(*s, stats[s.Key]))
+		report := reportService(*s, stats[s.Key])
+		if n, adopted := state.adopted[s.Key]; adopted {
+			report.Adopted = &n
+		}
+		reports = append(reports, report)
 	}
 	return reports, nil
 }

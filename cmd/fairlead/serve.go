@@ -101,7 +101,7 @@ func (a *agent) begin(ctx context.Context) error {
 		return fmt.Errorf("open datapath: %w", err)
 	}
 	a.datapath = d
-	a.plane, err = dataplane.New(d.tables(), dataplane.Options{PastTicks: xdp.Ticks(settings.Past), Now: xdp.NowTick, Logger: a.log})
+	a.plane, err = dataplane.New(d.tables(), dataplane.Options{PastTicks: xdp.Ticks(settings.Past), Now: xdp.NowTick, Logger: a.log, Adopt: d.TracksConnections()})
 	if err != nil {
 		return fmt.Errorf("take over tables: %w", err)
 	}

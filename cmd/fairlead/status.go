@@ -68,6 +68,10 @@ func printStatus(w io.Writer, r statusReport) error {
 	if err := p.Flush(); err != nil {
 		return err
 	}
+	printAdopted(p, r.Services)
+	if err := p.Flush(); err != nil {
+		return err
+	}
 	p.row("\nVERDICT\tREASON\tPACKETS")
 	for _, c := range r.Counters {
 		if c.Packets > 0 {
@@ -92,6 +96,17 @@ func printServices(p printer, services []serviceReport) {
 		for _, b := range s.Backends {
 			p.row("%s\t%s\t%s\t%s\t%d", head, b.Address, b.Node, b.State, b.Weight)
 			head = "\t\t\t\t"
+		}
+	}
+}
+
+// printAdopted has a line for each service of which kube-proxy has connections.
+func printAdopted(p printer, services []serviceReport) {
+	head := "\nTAKEN OVER FROM KUBE-PROXY\tCONNECTIONS THAT IT STILL HAS\n"
+	for _, s := range services {
+		if s.Adopted != nil && *s.Adopted > 0 {
+			p.row("%s%s\t%d", head, s.Name, *s.Adopted)
+			head = ""
 		}
 	}
 }

@@ -31,6 +31,7 @@ func (d *Dataplane) removeService(key lb.ServiceKey) error {
 		return err
 	}
 	delete(d.services, key)
+	d.adopt(s, false)
 	if s.vip.users--; s.vip.users == 0 {
 		d.idleVIPs[key.VIP] = s.vip
 	}

@@ -29,6 +29,10 @@ type Options struct {
 	PastTicks uint32
 	// Now is the datapath's clock in ticks; it may wrap.
 	Now func() uint32
+	// Adopt makes every service an adopted one that is new to the datapath, or
+	// was left to kube-proxy: connections that conntrack knows stay with
+	// kube-proxy until EndAdoption.
+	Adopt bool
 	// Logger hears what was taken over and what of it was not usable; nil is
 	// silent. Errors of Sync are returned, not logged.
 	Logger *slog.Logger
@@ -57,6 +61,7 @@ type Dataplane struct {
 	dirty        map[lb.ServiceKey]bool
 	pasts        map[lb.ServiceKey]bool // services whose record says that there is a past
 	serviceIDs   pool
+	adopted      map[lb.ServiceKey]bool
 	vips         map[netip.Addr]*vip
 	idleVIPs     map[netip.Addr]*vip
 	regions      regions
@@ -85,6 +90,7 @@ func New(m Maps, opts Options) (*Dataplane, error) {
 		services:     map[lb.ServiceKey]*service{},
 		orphans:      map[lb.ServiceID]*service{},
 		dirty:        map[lb.ServiceKey]bool{},
+		adopted:      map[lb.ServiceKey]bool{},
 		pasts:        map[lb.ServiceKey]bool{},
 		vips:         map[netip.Addr]*vip{},
 		idleVIPs:     map[netip.Addr]*vip{},

@@ -83,6 +83,9 @@ type ServiceEntry struct {
 	Key lb.ServiceKey
 	// Left is a service that is left to kube-proxy: it has nothing of what follows.
 	Left bool
+	// Adopted is a service that was taken over from kube-proxy, which may still
+	// have connections of it.
+	Adopted bool
 	// Table is the zero TableRef when there is no candidate for new flows.
 	Table TableRef
 	Local bool // externalTrafficPolicy: Local

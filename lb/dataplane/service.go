@@ -49,6 +49,7 @@ func (d *Dataplane) serviceFor(key lb.ServiceKey) (*service, error) {
 		return nil, fmt.Errorf("%w: %d services are the limit", ErrFull, d.limits.Services)
 	}
 	s := newService(lb.ServiceID(id), key)
+	d.adopt(s, d.opts.Adopt)
 	d.join(s)
 	return s, nil
 }
@@ -69,6 +70,9 @@ func (d *Dataplane) applyService(want *lb.Service, now uint32) error {
 	if err != nil {
 		return err
 	}
+	if s.entry.value.Left && !want.Left {
+		d.adopt(s, d.opts.Adopt)
+	}
 	live, err := d.putBackends(s, want)
 	if err != nil {
 		return err
@@ -83,6 +87,9 @@ func (d *Dataplane) applyService(want *lb.Service, now uint32) error {
 	}
 	if err := d.putTable(s, want, live, now); err != nil {
 		return err
+	}
+	if want.Left {
+		d.adopt(s, false)
 	}
 	if err := s.vip.entry.put(s.key.VIP, func() error { return d.maps.PutVIP(s.key.VIP) }); err != nil {
 		return fmt.Errorf("put VIP: %w", err)
@@ -190,6 +197,7 @@ func (d *Dataplane) plan(s *service, want *lb.Service, live []*backend, now uint
 	}
 	entry := ServiceEntry{
 		Key:           want.Key,
+		Adopted:       d.adopted[s.key],
 		Local:         want.Policy == lb.Local,
 		AffinityTicks: ticks(want.Affinity),
 		HasRanges:     want.SourceRanges != nil,

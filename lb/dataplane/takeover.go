@@ -78,6 +78,7 @@ func (d *Dataplane) takeOverServices(st State, byID map[lb.BackendID]*backend) {
 		}
 		all[id] = newService(id, entry.Key)
 		all[id].entry = held[ServiceEntry]{entry, present}
+		d.adopt(all[id], entry.Adopted)
 		taken[uint32(id)] = true
 		d.join(all[id])
 		if entry.PastUntil != 0 {

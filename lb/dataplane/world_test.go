@@ -24,6 +24,8 @@ type world struct {
 	maps *dataplanetest.Maps
 	dp   *dataplane.Dataplane
 	now  uint32
+
+	adopts bool // dataplane.Options.Adopt
 }
 
 func newWorld(t testing.TB, limits dataplane.Limits) *world {
@@ -35,7 +37,7 @@ func newWorld(t testing.TB, limits dataplane.Limits) *world {
 // restart is a new Dataplane over the same Maps.
 func (w *world) restart() {
 	w.Helper()
-	dp, err := dataplane.New(w.maps, dataplane.Options{PastTicks: pastTicks, Now: func() uint32 { return w.now }})
+	dp, err := dataplane.New(w.maps, dataplane.Options{PastTicks: pastTicks, Now: func() uint32 { return w.now }, Adopt: w.adopts})
 	if err != nil {
 		w.Fatal(err)
 	}

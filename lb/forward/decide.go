@@ -50,7 +50,7 @@ func (f *Forwarder) decide(d *decision) Reason {
 		reason = f.serviceLookup(d)
 	}
 	if reason == None {
-		reason = f.serviceLeft(d)
+		reason = f.serviceOthers(d)
 	}
 	if reason != None {
 		return reason
@@ -199,18 +199,30 @@ func (f *Forwarder) vipReason(d *decision) Reason {
 	return UnknownPort
 }
 
-// serviceLeft passes what is for a service that is left to kube-proxy: nothing
-// about its packets is ours to judge. The later fragments of a datagram find the
-// way of the first.
-func (f *Forwarder) serviceLeft(d *decision) Reason {
-	if !d.svc.entry.Left {
+// serviceOthers passes what is kube-proxy's, about which nothing is ours to
+// judge: packets for a service that is left to it, or of a connection that it has
+// from the time before it lost the service. The later fragments of a datagram
+// find the way of the first.
+func (f *Forwarder) serviceOthers(d *decision) Reason {
+	reason := None
+	switch e := &d.svc.entry; {
+	case e.Left && d.tunnelled:
+		return UnknownService
+	case e.Left:
+		reason = Left
+	case e.Adopted && !d.tunnelled && f.conntrackKnows(d.pkt):
+		reason = Conntracked
+	default:
 		return None
 	}
-	if d.tunnelled {
-		return UnknownService
-	}
 	f.fragmentRecord(d)
-	return Left
+	return reason
+}
+
+func (f *Forwarder) conntrackKnows(p *packet.Packet) bool {
+	return f.conntrack != nil && f.conntrack(Connection{
+		Client: p.Src, VIP: p.Dst, ClientPort: p.SrcPort, ServicePort: p.DstPort, Proto: p.Proto,
+	})
 }
 
 // sourceRange admits the client or not.

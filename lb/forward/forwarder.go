@@ -47,6 +47,7 @@ type Forwarder struct {
 	mtu        int
 	mssClampV4 uint16
 	mssClampV6 uint16
+	conntrack  Conntrack
 	tokens     tokens
 	d          decision // about the last packet
 	query      Query
@@ -70,7 +71,7 @@ func NewForwarderWith(s Settings, tables *Tables, owner Owner) (*Forwarder, erro
 		tables: tables, other: owner, fragments: flow.NewFragments(s.FlowKey),
 		self: selfOf(s.InternalIPs), genevePort: s.GenevePort, mac: s.MAC, mtu: s.MTU,
 		mssClampV4: s.MSSClampV4, mssClampV6: s.MSSClampV6,
-		ledger: NewLedger(tables.limits.Services), complete: s.CompleteChecksums,
+		ledger: NewLedger(tables.limits.Services), complete: s.CompleteChecksums, conntrack: s.Conntrack,
 	}
 	if owner == nil {
 		flows, err := flow.New(s.FlowBuckets, s.FlowKey, localBackends{tables})

@@ -29,6 +29,22 @@ type Settings struct {
 	MSSClampV4, MSSClampV6 uint16
 	FlowBuckets            int      // a power of two
 	FlowKey                [16]byte // this node's secret
+	// Conntrack is asked about connections to services that were taken over from
+	// kube-proxy; nil: no connection is known.
+	Conntrack Conntrack
+}
+
+// Conntrack says that the kernel's connection tracking knows the connection by
+// its client's address and port and the VIP's, and sends its packets on to
+// somebody else. A TCP connection that ended does not count. It is called under
+// the lock of the Tables.
+type Conntrack func(c Connection) bool
+
+// Connection is one from a client to a VIP.
+type Connection struct {
+	Client, VIP             packet.Addr
+	ClientPort, ServicePort uint16
+	Proto                   uint8
 }
 
 const (

@@ -120,7 +120,7 @@ type benchLbLine struct {
 
 type benchLbLoopCounters struct {
 	_       structs.HostLayout
-	Packets [49]uint64
+	Packets [50]uint64
 }
 
 type benchLbNode struct {

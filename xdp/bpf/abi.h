@@ -89,6 +89,7 @@ enum lb_reason {
 	LB_R_OTHER_MAC,	     /* the frame is for another machine, or for many */
 	LB_R_NOT_VIP,
 	LB_R_LEFT,	     /* for a service that is left to kube-proxy */
+	LB_R_CONNTRACKED,    /* of a connection that kube-proxy translates, since before the service was ours */
 	LB_R_FOREIGN_TUNNEL, /* Geneve on our port that is not ours */
 	LB_R_NOT_REPLY,	     /* leaves, and is no reply of a local backend */
 	LB_R_NO_FLOW,	     /* leaves from a local backend, but belongs to no flow */
@@ -164,6 +165,7 @@ enum lb_service_flag {
 	LB_SERVICE_ELSEWHERE = 4, /* Local: candidates on other nodes only */
 	LB_SERVICE_RANGES = 8,
 	LB_SERVICE_LEFT = 16, /* to kube-proxy */
+	LB_SERVICE_ADOPTED = 32, /* from kube-proxy, which may still have connections of it */
 };
 
 struct lb_service_key {

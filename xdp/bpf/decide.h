@@ -333,7 +333,7 @@ static __always_inline void fragment_to_vip_follow(struct lb_pkt *pkt)
 }
 
 /* A packet that came in by a device of ours, as parsed; reason is the parser's. */
-static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason reason)
+static __always_inline enum lb_reason decide(void *ctx, enum lb_hook hook, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_service *service = NULL;
 
@@ -352,7 +352,7 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason 
 		reason = service_lookup(pkt, &service);
 	if (reason != LB_R_NONE || !service)
 		return reason;
-	reason = service_left(pkt, service);
+	reason = service_others(ctx, hook, pkt, service);
 	if (reason != LB_R_NONE)
 		return reason;
 	pkt->hash = flow_hash(pkt->src, packet_ports(pkt));
@@ -380,7 +380,7 @@ static __always_inline enum lb_reason decide(struct lb_pkt *pkt, enum lb_reason 
 /* The beginning of decide, as far as a packet passes: the rest is done in
  * userspace, which gets what has no reason yet.
  */
-static __always_inline enum lb_reason decide_pass(struct lb_pkt *pkt, enum lb_reason reason)
+static __always_inline enum lb_reason decide_pass(struct xdp_md *ctx, struct lb_pkt *pkt, enum lb_reason reason)
 {
 	struct lb_service *service = NULL;
 
@@ -390,7 +390,7 @@ static __always_inline enum lb_reason decide_pass(struct lb_pkt *pkt, enum lb_re
 	fragment_to_vip_follow(pkt);
 	reason = service_lookup(pkt, &service);
 	if (reason == LB_R_NONE && service)
-		reason = service_left(pkt, service);
+		reason = service_others(ctx, LB_HOOK_XDP, pkt, service);
 	return reason;
 }
 

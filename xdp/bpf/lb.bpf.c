@@ -22,7 +22,7 @@ int lb_xdp(struct xdp_md *ctx)
 	enum lb_reason reason;
 
 	reason = parse_xdp(ctx, &pkt);
-	reason = decide(&pkt, reason);
+	reason = decide(ctx, LB_HOOK_XDP, &pkt, reason);
 	return xdp_forward(ctx, &pkt, reason);
 }
 
@@ -38,7 +38,7 @@ int lb_xdp_socket(struct xdp_md *ctx)
 	enum lb_reason reason;
 
 	reason = parse_xdp(ctx, &pkt);
-	reason = decide_pass(&pkt, reason);
+	reason = decide_pass(ctx, &pkt, reason);
 	if (reason_verdict(reason) == LB_PASS) {
 		count(&pkt, reason);
 		return XDP_PASS;
@@ -116,7 +116,7 @@ static __always_inline enum lb_reason tc_decide(struct __sk_buff *skb, struct lb
 		reason = LB_R_OTHER_MAC;
 	else
 		reason = parse_skb(skb, pkt);
-	return decide(pkt, reason);
+	return decide(skb, LB_HOOK_TC, pkt, reason);
 }
 
 /* Takes over what XDP left in front of the packet; NONE if that is nothing. */

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_SERVICE_H
 #define FAIRLEAD_SERVICE_H
 
+#include "conntrack.h"
 #include "flow.h"
 #include "fragment.h"
 
@@ -115,18 +116,41 @@ static __always_inline enum lb_reason service_lookup(struct lb_pkt *pkt, struct 
 	return *service ? LB_R_NONE : LB_R_ERROR;
 }
 
-/* A service that is left to kube-proxy: nothing about its packets is ours to
- * judge. The later fragments of a datagram find the way of the first.
- */
-static __always_inline enum lb_reason service_left(struct lb_pkt *pkt, const struct lb_service *service)
+/* Whose context a pointer is. */
+enum lb_hook {
+	LB_HOOK_XDP,
+	LB_HOOK_TC,
+};
+
+static __always_inline int conntrack_knows(void *ctx, enum lb_hook hook, struct lb_pkt *pkt)
 {
-	if (!(service->flags & LB_SERVICE_LEFT))
+	return hook == LB_HOOK_XDP ? conntrack_knows_xdp(ctx, pkt) : conntrack_knows_skb(ctx, pkt);
+}
+
+/* What is kube-proxy's passes, and nothing about it is ours to judge: packets
+ * for a service that is left to it, or of a connection that it has from the time
+ * before it lost the service. The later fragments of a datagram find the way of
+ * the first.
+ */
+static __always_inline enum lb_reason service_others(void *ctx, enum lb_hook hook, struct lb_pkt *pkt,
+						     const struct lb_service *service)
+{
+	__u8 flags = service->flags;
+	enum lb_reason reason;
+
+	if (!(flags & (LB_SERVICE_LEFT | LB_SERVICE_ADOPTED)))
 		return LB_R_NONE;
 	if (pkt->tunnelled)
-		return LB_R_UNKNOWN_SERVICE;
+		return flags & LB_SERVICE_LEFT ? LB_R_UNKNOWN_SERVICE : LB_R_NONE;
+	if (flags & LB_SERVICE_LEFT)
+		reason = LB_R_LEFT;
+	else if (conntrack_knows(ctx, hook, pkt))
+		reason = LB_R_CONNTRACKED;
+	else
+		return LB_R_NONE;
 	if (pkt->fragment == LB_FRAGMENT_FIRST)
 		fragment_record(pkt);
-	return LB_R_LEFT;
+	return reason;
 }
 
 static __always_inline enum lb_reason source_range(const struct lb_pkt *pkt, const struct lb_service *service)

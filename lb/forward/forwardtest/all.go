@@ -13,7 +13,7 @@ import (
 // All are all vectors. Names are unique.
 func All() []Vector {
 	return slices.Concat(
-		handVectors(), passVectors(), leftVectors(), vipVectors(), truncatedVectors(),
+		handVectors(), passVectors(), leftVectors(), adoptVectors(), vipVectors(), truncatedVectors(),
 		ingressVectors(), encapVectors(), brokenVectors(),
 		tunnelVectors(), forgedVectors(), positionVectors(), redirectVectors(),
 		flowVectors(), handshakeVectors(), fullVectors(), substituteVectors(),

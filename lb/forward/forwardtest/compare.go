@@ -49,13 +49,11 @@ func (v Vector) Compare(t testing.TB, d Datapath, twin *Twin) (packets int, diff
 	plane, twinPlane := v.setUp(t, d, &tick), v.setUp(t, twin, &tick)
 	for i, s := range v.Steps {
 		tick = s.Tick
-		if s.Table != nil {
-			if err := plane.Sync(s.Table); err != nil {
-				t.Fatalf("step %d: %v", i, err)
-			}
-			if err := twinPlane.Sync(s.Table); err != nil {
-				t.Fatalf("step %d: twin: %v", i, err)
-			}
+		if err := s.prepare(plane, d); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		if err := s.prepare(twinPlane, twin); err != nil {
+			t.Fatalf("step %d: twin: %v", i, err)
 		}
 		taken, diff := s.compare(d, twin, v.names)
 		if taken {

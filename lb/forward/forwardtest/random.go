@@ -29,8 +29,8 @@ func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 		settingsWith(1, selfV4), settingsWith(16, selfV6))
 	s.twin, s.self = NewTwin(t, v.Settings), v.Settings.InternalIPs
 	first := s.table()
-	v.Tables = []*lb.Table{first}
-	plane := syncAll(t, s.twin.Maps(), v.Tables, &s.tick)
+	v.Tables, v.Adopt = []*lb.Table{first}, s.oneIn(2)
+	plane := v.syncAll(t, s.twin.Maps(), &s.tick)
 	for range s.IntN(6) {
 		r := s.redirect()
 		v.Redirects = append(v.Redirects, r)
@@ -41,10 +41,8 @@ func Random(t testing.TB, rnd *rand.Rand, steps int) Vector {
 			s.advance()
 		}
 		step := s.step()
-		if step.Table != nil {
-			if err := plane.Sync(step.Table); err != nil {
-				t.Fatal(err)
-			}
+		if err := step.prepare(plane, s.twin); err != nil {
+			t.Fatal(err)
 		}
 		step.want(s.twin)
 		v.Steps = append(v.Steps, step)
@@ -179,6 +177,10 @@ func (s *storyteller) step() Step {
 	step.Tick = s.tick
 	if s.oneIn(30) {
 		step.Table = s.table()
+	}
+	step.EndAdoption = s.oneIn(200)
+	if s.oneIn(20) {
+		step.Conntrack = s.conntrack()
 	}
 	if s.oneIn(12) {
 		step.Packet[s.IntN(len(step.Packet))] ^= 1 << s.IntN(8)

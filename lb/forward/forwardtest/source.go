@@ -20,6 +20,9 @@ func (v Vector) Source(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "{\n\tName: %q, Settings: settingsWith(%d%s),\n", v.Name, v.Settings.FlowBuckets, quoted(v.Settings.InternalIPs))
+	if v.Adopt {
+		b.WriteString("\tAdopt: true,\n")
+	}
 	b.WriteString("\tTables: []*lb.Table{\n")
 	for _, table := range v.Tables {
 		fmt.Fprintf(&b, "\t\t%s,\n", tableSource(table))
@@ -47,10 +50,8 @@ func (v Vector) wanting(t testing.TB) []Step {
 	plane := v.setUp(t, twin, &tick)
 	for _, s := range v.Steps {
 		tick = s.Tick
-		if s.Table != nil {
-			if err := plane.Sync(s.Table); err != nil {
-				t.Fatal(err)
-			}
+		if err := s.prepare(plane, twin); err != nil {
+			t.Fatal(err)
 		}
 		s.want(twin)
 		steps = append(steps, s)
@@ -74,6 +75,12 @@ func (s Step) source() string {
 	}
 	if s.Table != nil {
 		fields = append(fields, "Table: "+tableSource(s.Table))
+	}
+	if s.EndAdoption {
+		fields = append(fields, "EndAdoption: true")
+	}
+	if s.Conntrack != nil {
+		fields = append(fields, connectionsSource(s.Conntrack))
 	}
 	if s.Want != nil {
 		fields = append(fields, "Want: "+frameSource(s.Want))

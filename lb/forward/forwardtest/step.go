@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fairlead/fairlead/lb"
+	"github.com/fairlead/fairlead/lb/dataplane"
 	"github.com/fairlead/fairlead/lb/forward"
 	"github.com/fairlead/fairlead/lb/packet/packettest"
 )
@@ -30,7 +31,13 @@ func (w Way) String() string { return wayNames[w] }
 
 // Step is one packet.
 type Step struct {
-	Table  *lb.Table // synced before the packet; nil: nothing changes
+	Table *lb.Table // synced before the packet; nil: nothing changes
+	// EndAdoption ends it for all services that are adopted, before the packet.
+	EndAdoption bool
+	// Conntrack are all connections that conntrack knows from then on; nil:
+	// nothing changes.
+	Conntrack []Connection
+
 	Way    Way
 	Tick   uint32
 	Packet []byte
@@ -45,6 +52,24 @@ func (s Step) wants() [][]byte {
 		return nil
 	}
 	return append([][]byte{s.Want}, s.More...)
+}
+
+// prepare does what comes before the packet.
+func (s Step) prepare(plane *dataplane.Dataplane, d Datapath) error {
+	if s.Table != nil {
+		if err := plane.Sync(s.Table); err != nil {
+			return err
+		}
+	}
+	if s.EndAdoption {
+		if err := plane.EndAdoption(plane.Adopted()); err != nil {
+			return err
+		}
+	}
+	if s.Conntrack == nil {
+		return nil
+	}
+	return d.SetConntrack(s.Conntrack)
 }
 
 func (s Step) run(t testing.TB, i int, d Datapath) {

@@ -25,6 +25,8 @@ type Vector struct {
 	Tables []*lb.Table
 	// Break, if set, spoils the maps after that.
 	Break func(dataplane.Maps) error
+	// Adopt is the option of the dataplane.
+	Adopt bool
 	// Redirects are registered before the first step.
 	Redirects []Redirect
 	Steps     []Step
@@ -57,23 +59,28 @@ type Datapath interface {
 	// Records are the flow table's by index. Ticks in it are those given to Forward.
 	Records() []flow.Record
 	SetRecord(index int, r flow.Record)
+	// SetConntrack makes the connections all that conntrack knows.
+	SetConntrack([]Connection) error
 }
 
 // Twin is the Datapath of lb/forward.
 type Twin struct {
-	Forwarder *forward.Forwarder
-	tables    *forward.Tables
+	Forwarder   *forward.Forwarder
+	tables      *forward.Tables
+	connections map[forward.Connection]bool // that conntrack knows
 }
 
 // NewTwin makes a fresh one.
 func NewTwin(t testing.TB, s forward.Settings) *Twin {
 	t.Helper()
-	tables := forward.NewTables(Limits)
-	f, err := forward.NewForwarder(s, tables)
+	w := &Twin{tables: forward.NewTables(Limits)}
+	s.Conntrack = func(c forward.Connection) bool { return w.connections[c] }
+	f, err := forward.NewForwarder(s, w.tables)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Twin{Forwarder: f, tables: tables}
+	w.Forwarder = f
+	return w
 }
 
 // Maps implements Datapath.
@@ -126,10 +133,8 @@ func (v Vector) Records(t testing.TB, d Datapath) string {
 	plane := v.setUp(t, d, &tick)
 	for i, s := range v.Steps {
 		tick = s.Tick
-		if s.Table != nil {
-			if err := plane.Sync(s.Table); err != nil {
-				t.Fatalf("step %d: %v", i, err)
-			}
+		if err := s.prepare(plane, d); err != nil {
+			t.Fatalf("step %d: %v", i, err)
 		}
 		s.run(t, i, d)
 	}
@@ -138,7 +143,7 @@ func (v Vector) Records(t testing.TB, d Datapath) string {
 
 func (v Vector) setUp(t testing.TB, d Datapath, tick *uint32) *dataplane.Dataplane {
 	t.Helper()
-	plane := syncAll(t, d.Maps(), v.Tables, tick)
+	plane := v.syncAll(t, d.Maps(), tick)
 	if v.Break != nil {
 		if err := v.Break(d.Maps()); err != nil {
 			t.Fatal(err)
@@ -149,7 +154,7 @@ func (v Vector) setUp(t testing.TB, d Datapath, tick *uint32) *dataplane.Datapla
 	}
 	// The twin chooses the places; SetRecord carries them over.
 	twin := NewTwin(t, v.Settings)
-	syncAll(t, twin.Maps(), v.Tables, tick)
+	v.syncAll(t, twin.Maps(), tick)
 	for _, r := range v.Redirects {
 		v.register(t, twin.Forwarder.Flows(), plane, d.Maps(), r, *tick)
 	}
@@ -161,13 +166,13 @@ func (v Vector) setUp(t testing.TB, d Datapath, tick *uint32) *dataplane.Datapla
 	return plane
 }
 
-func syncAll(t testing.TB, maps dataplane.Maps, tables []*lb.Table, tick *uint32) *dataplane.Dataplane {
+func (v Vector) syncAll(t testing.TB, maps dataplane.Maps, tick *uint32) *dataplane.Dataplane {
 	t.Helper()
-	plane, err := dataplane.New(maps, dataplane.Options{PastTicks: PastTicks, Now: func() uint32 { return *tick }})
+	plane, err := dataplane.New(maps, dataplane.Options{PastTicks: PastTicks, Now: func() uint32 { return *tick }, Adopt: v.Adopt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range tables {
+	for _, table := range v.Tables {
 		if err := plane.Sync(table); err != nil {
 			t.Fatal(err)
 		}
