@@ -173,6 +173,12 @@ type Status struct {
 	Ready    *bool     `json:"ready"`
 	Tables   Tables    `json:"tables"`
 	Counters []Counter `json:"counters"`
+	Services []struct {
+		Name string `json:"name"`
+		// Adopted are connections that kube-proxy still has; nil: the service is
+		// not one that was taken over.
+		Adopted *int `json:"adoptedConnections"`
+	} `json:"services"`
 }
 
 // Tables say which configuration the datapath has.

@@ -60,7 +60,8 @@ type Service struct {
 type Port struct {
 	Port     uint16    `yaml:"port"`
 	Protocol string    `yaml:"protocol"`
-	Backends []Backend `yaml:"backends"`
+	Backends []Backend `yaml:"backends,omitempty"`
+	Left     bool      `yaml:"leftToKubeProxy,omitempty"`
 }
 
 // Backend is one address of a Pod.
