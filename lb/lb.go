@@ -85,7 +85,7 @@ type Backend struct {
 	Node string         // the node that runs the Pod; never empty
 	// Weight is the share of new flows relative to the other backends, 1 at least.
 	Weight uint16
-	// Draining keeps old flows and gets no new ones.
+	// Draining keeps old flows and gets no new ones, even if all others drain.
 	Draining bool
 }
 

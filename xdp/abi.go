@@ -127,6 +127,7 @@ func toService(e dataplane.ServiceEntry) bpfLbService {
 		{e.Left, bpfLbServiceFlagLB_SERVICE_LEFT},
 		{e.Adopted, bpfLbServiceFlagLB_SERVICE_ADOPTED},
 		{e.Local, bpfLbServiceFlagLB_SERVICE_LOCAL},
+		{e.Closed, bpfLbServiceFlagLB_SERVICE_CLOSED},
 		{e.Elsewhere, bpfLbServiceFlagLB_SERVICE_ELSEWHERE},
 		{e.HasRanges, bpfLbServiceFlagLB_SERVICE_RANGES},
 	} {
@@ -145,6 +146,7 @@ func (s bpfLbService) toEntry() dataplane.ServiceEntry {
 		Left:          has(bpfLbServiceFlagLB_SERVICE_LEFT),
 		Adopted:       has(bpfLbServiceFlagLB_SERVICE_ADOPTED),
 		Local:         has(bpfLbServiceFlagLB_SERVICE_LOCAL),
+		Closed:        has(bpfLbServiceFlagLB_SERVICE_CLOSED),
 		Elsewhere:     has(bpfLbServiceFlagLB_SERVICE_ELSEWHERE),
 		AffinityTicks: s.AffinityTicks,
 		HasRanges:     has(bpfLbServiceFlagLB_SERVICE_RANGES),

@@ -109,7 +109,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 	}
 	service := dataplane.ServiceEntry{
 		Key: key, Table: dataplane.TableRef{Line: 7, Size: 2, Generation: 9, Hash: 11},
-		Left: true, Adopted: true, Local: true, Elsewhere: true, HasRanges: true, AffinityTicks: 12, PastUntil: 13,
+		Left: true, Adopted: true, Local: true, Closed: true, Elsewhere: true, HasRanges: true, AffinityTicks: 12, PastUntil: 13,
 	}
 	if diff := cmp.Diff(service, toService(service).toEntry(), byValue); diff != "" {
 		t.Errorf("service (-want +got):\n%s", diff)

@@ -392,6 +392,7 @@ const (
 	bpfLbServiceFlagLB_SERVICE_RANGES    bpfLbServiceFlag = 8
 	bpfLbServiceFlagLB_SERVICE_LEFT      bpfLbServiceFlag = 16
 	bpfLbServiceFlagLB_SERVICE_ADOPTED   bpfLbServiceFlag = 32
+	bpfLbServiceFlagLB_SERVICE_CLOSED    bpfLbServiceFlag = 64
 )
 
 type bpfLbServiceKey struct {

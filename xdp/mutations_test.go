@@ -22,6 +22,18 @@ var mutations = []mutation{
 		to:   `return pkt->hash;`,
 	},
 	{
+		name: "new flows though all drain", file: "service.h",
+		from: `(service->flags & LB_SERVICE_CLOSED && !pkt->related && packet_is_syn(pkt))`,
+		to:   `0`,
+	},
+	{
+		name: "new datagrams though all drain", file: "decide.h",
+		from: `	if (begins && service->flags & LB_SERVICE_CLOSED)
+		return refusal(pkt, service);
+`,
+		to: ``,
+	},
+	{
 		name: "past that is skipped", file: "decide.h",
 		from: `		if (i <= pkt->position)
 			continue;

@@ -79,6 +79,7 @@ func (x *explainContext) table(e forward.Explanation) *tableExplain {
 		return &tableExplain{Elsewhere: e.Service.Elsewhere}
 	}
 	t := &tableExplain{
+		Closed: e.Service.Closed, Elsewhere: e.Service.Elsewhere,
 		Slots: maglev.Sizes[ref.Size-1], Hash: fmt.Sprintf("%04x", ref.Hash), Generation: ref.Generation, Transition: ref.Transition,
 	}
 	if e.Slot != nil {

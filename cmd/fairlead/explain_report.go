@@ -54,6 +54,7 @@ type tableExplain struct {
 	Transition bool   `json:"transition"` // slots have a past
 	// PastSeconds are left until the past is forgotten.
 	PastSeconds int64 `json:"pastSeconds"`
+	Closed      bool  `json:"closed"`    // all backends drain: no new connections
 	Elsewhere   bool  `json:"elsewhere"` // under Local: only other nodes have backends
 }
 

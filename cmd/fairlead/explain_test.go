@@ -199,7 +199,7 @@ func TestExplainRemote(t *testing.T) {
 			a.hop = test.hop
 			text := a.explain(t, "tcp", explainedClient, explainedVIP)
 			for step, want := range map[string]string{
-				"home": "10.244.2.2:8080 on node2 (draining)",
+				"home": "10.244.2.2:8080 on node2",
 				"encapsulation": fmt.Sprintf("Geneve from 10.1.0.11:%d to 10.1.0.12:6180 (node2): 68 bytes more, "+
 					"so of the MTU of 1500 a packet may have 1432", 0xc000|explainedHash()&0x3fff),
 				"next hop": test.want,

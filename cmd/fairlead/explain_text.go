@@ -179,6 +179,9 @@ func (t *tableExplain) String() string {
 	if t.Backends > 0 {
 		text = fmt.Sprintf("%d slots for %s, generation %d, hash %s", t.Slots, count(t.Backends, "backend"), t.Generation, t.Hash)
 	}
+	if t.Closed {
+		text += ", for old connections only: all backends drain"
+	}
 	if t.Transition {
 		return text + fmt.Sprintf(", in transition: slots remember earlier homes for another %s", secondsText(t.PastSeconds))
 	}

@@ -87,7 +87,8 @@ func TestParseFull(t *testing.T) {
 			TableSize:    251,
 			Ports: []Port{{Name: "http", Port: 80, Proto: lb.TCP, Backends: []lb.Backend{
 				{Addr: netip.MustParseAddrPort("10.244.1.2:8080"), Node: "node1", Weight: 3},
-				{Addr: netip.MustParseAddrPort("[fd00:244:1::2]:8080"), Node: "node1", Weight: 1, Draining: true},
+				// The only one of its family: it goes on serving.
+				{Addr: netip.MustParseAddrPort("[fd00:244:1::2]:8080"), Node: "node1", Weight: 1},
 			}}},
 		}, {
 			Name: "dns", VIPs: []netip.Addr{addr("192.0.2.11")}, TableSize: 4093,
@@ -147,7 +148,7 @@ func TestTable(t *testing.T) {
 		"udp/192.0.2.11:53 dns:53 Cluster 0s [] 4093",
 		"  10.244.2.2:53 node2 1 false",
 		"tcp/[2001:db8::10]:80 default/web:http Local 10m0s [2001:db8:2::/48] 251",
-		"  [fd00:244:1::2]:8080 node1 1 true",
+		"  [fd00:244:1::2]:8080 node1 1 false",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -219,4 +220,31 @@ func message(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func TestGoOn(t *testing.T) {
+	b := func(addr, node string, draining bool) lb.Backend {
+		return lb.Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Draining: draining}
+	}
+	const a1, a2, b1, six = "10.244.1.2:80", "10.244.1.3:80", "10.244.2.2:80", "[fd00::1]:80"
+	for _, test := range []struct {
+		name     string
+		policy   lb.Policy
+		backends []lb.Backend
+		want     []bool // draining
+	}{
+		{"none", lb.Cluster, nil, nil},
+		{"one of two", lb.Cluster, []lb.Backend{b(a1, "a", true), b(b1, "b", false)}, []bool{true, false}},
+		{"all", lb.Cluster, []lb.Backend{b(a1, "a", true), b(b1, "b", true)}, []bool{false, false}},
+		{"all of a family", lb.Cluster, []lb.Backend{b(a1, "a", true), b(a2, "a", false), b(six, "a", true)}, []bool{true, false, false}},
+		{"all of a node", lb.Local, []lb.Backend{b(a1, "a", true), b(a2, "a", false), b(b1, "b", true)}, []bool{true, false, false}},
+	} {
+		var got []bool
+		for _, one := range goOn(test.backends, test.policy) {
+			got = append(got, one.Draining)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", test.name, diff)
+		}
+	}
 }

@@ -189,7 +189,7 @@ func (p *parser) ports(list value, s Service) []Port {
 		port.Proto, _ = lb.ParseProto(f["protocol"].choice("TCP", "UDP"))
 		port.LeftIPv4 = f["leftToKubeProxy"].choice("false", "true") == "true"
 		port.LeftIPv6 = port.LeftIPv4
-		port.Backends = p.backends(f["backends"], s.TableSize)
+		port.Backends = goOn(p.backends(f["backends"], s.TableSize), s.Policy)
 		if port.LeftIPv4 && f["backends"].given() {
 			f["backends"].report("given beside leftToKubeProxy: want one of them")
 		}
@@ -226,6 +226,29 @@ func (p *parser) backends(list value, tableSize int) []lb.Backend {
 	}
 	if len(backends) > tableSize {
 		list.report("%d backends: want at most as many as tableSize, %d", len(backends), tableSize)
+	}
+	return backends
+}
+
+// goOn lets the last that serve go on serving where all drain, as kube-proxy
+// does (KEP-1669): each family by itself, and under Local each node.
+func goOn(backends []lb.Backend, policy lb.Policy) []lb.Backend {
+	type group struct {
+		v4   bool
+		node string
+	}
+	of := func(b lb.Backend) group {
+		if policy == lb.Local {
+			return group{b.Addr.Addr().Is4(), b.Node}
+		}
+		return group{v4: b.Addr.Addr().Is4()}
+	}
+	served := map[group]bool{}
+	for _, b := range backends {
+		served[of(b)] = served[of(b)] || !b.Draining
+	}
+	for i := range backends {
+		backends[i].Draining = backends[i].Draining && served[of(backends[i])]
 	}
 	return backends
 }

@@ -89,6 +89,9 @@ type ServiceEntry struct {
 	// Table is the zero TableRef when there is no candidate for new flows.
 	Table TableRef
 	Local bool // externalTrafficPolicy: Local
+	// Closed: all candidates drain, so that their old flows find them by the
+	// table, but a new one is refused, or dropped with Elsewhere.
+	Closed bool
 	// Elsewhere: under Local there is no candidate on this node but one on
 	// another, so packets are dropped, not refused.
 	Elsewhere bool

@@ -207,9 +207,13 @@ func (d *Dataplane) plan(s *service, want *lb.Service, live []*backend, now uint
 		self := d.table.Self()
 		candidates = slices.DeleteFunc(slices.Clone(candidates), func(b lb.Backend) bool { return b.Node != self })
 	}
+	takesNew := func(b lb.Backend) bool { return !b.Draining }
+	if !slices.ContainsFunc(candidates, takesNew) {
+		entry.Closed = len(candidates) > 0
+		entry.Elsewhere = slices.ContainsFunc(want.Backends, takesNew)
+	}
 	built := maglev.Build(want.TableSize, candidates)
 	if built.Slots == nil {
-		entry.Elsewhere = entry.Local && len(want.Backends) > 0
 		return content{}, entry, nil
 	}
 	home, others := split(built, want.Backends, live)

@@ -57,13 +57,14 @@ func TestServiceFlags(t *testing.T) {
 		home []string
 	}{
 		{"no backends", service(80), dataplane.ServiceEntry{}, nil},
-		{"all draining", service(80, a1+"!"), dataplane.ServiceEntry{}, []string{p1}},
+		{"all draining", service(80, a1+"!"), dataplane.ServiceEntry{Closed: true}, []string{p1}},
 		{"cluster", service(80, a1, b1), dataplane.ServiceEntry{}, []string{p1, p3}},
 		{"draining has no slots", service(80, a1, b1+"!"), dataplane.ServiceEntry{}, []string{p1}},
 		{"local", with(service(80, a1, b1), local), dataplane.ServiceEntry{Local: true}, []string{p1}},
-		{"local, all of this node draining", with(service(80, a1+"!", b1), local), dataplane.ServiceEntry{Local: true}, []string{p1}},
+		{"local, all of this node draining", with(service(80, a1+"!", b1), local), dataplane.ServiceEntry{Local: true, Closed: true, Elsewhere: true}, []string{p1}},
+		{"local, all draining", with(service(80, a1+"!", b1+"!"), local), dataplane.ServiceEntry{Local: true, Closed: true}, []string{p1}},
 		{"local, elsewhere", with(service(80, b1), local), dataplane.ServiceEntry{Local: true, Elsewhere: true}, nil},
-		{"local, elsewhere draining", with(service(80, b1+"!"), local), dataplane.ServiceEntry{Local: true, Elsewhere: true}, nil},
+		{"local, elsewhere draining", with(service(80, b1+"!"), local), dataplane.ServiceEntry{Local: true}, nil},
 		{"local, nowhere", with(service(80), local), dataplane.ServiceEntry{Local: true}, nil},
 		{"affinity is rounded up", with(service(80, a1), func(s *lb.Service) { s.Affinity = dataplane.Tick + 1 }),
 			dataplane.ServiceEntry{AffinityTicks: 2}, []string{p1}},

@@ -150,7 +150,10 @@ func (f *Forwarder) settle(d *decision, key *flow.Key, unfit *flow.Record) Reaso
 		return Judge
 	}
 	flags, reason := flow.Flags(0), New
-	if !mayBegin(d.pkt) {
+	switch begins := mayBegin(d.pkt); {
+	case begins && d.svc.entry.Closed:
+		return d.refusal()
+	case !begins:
 		flags, reason = flow.Unverified, Judge
 	}
 	if refusal := f.flowNew(d, key, home.Backend, flags); refusal != None {

@@ -18,11 +18,8 @@ func (d *decision) slotHash() uint64 {
 // slotSelect chooses the packet's home, and its past where the slot has one.
 func (f *Forwarder) slotSelect(d *decision) Reason {
 	e := &d.svc.entry
-	if e.Table.Size == 0 {
-		if e.Elsewhere {
-			return NoLocalBackends
-		}
-		return Refused
+	if e.Table.Size == 0 || e.Closed && d.pkt.Proto == packet.ProtoTCP && mayBegin(d.pkt) {
+		return d.refusal()
 	}
 	region := d.svc.region
 	if region == nil || region.stale {
@@ -37,6 +34,15 @@ func (f *Forwarder) slotSelect(d *decision) Reason {
 	}
 	d.node = home.node
 	return None
+}
+
+// refusal is for a packet that no backend takes. One that another node sent
+// here is not answered: that node will know better in a moment.
+func (d *decision) refusal() Reason {
+	if d.svc.entry.Elsewhere || d.tunnelled {
+		return NoLocalBackends
+	}
+	return Refused
 }
 
 // slotPast fills in the wire ids of the slot's past, latest first.

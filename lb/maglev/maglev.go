@@ -40,9 +40,8 @@ type Table struct {
 }
 
 // Build makes the table of m slots for those backends that are not draining, or
-// for all where all are: as with kube-proxy (KEP-1669) the last that serve go on
-// serving, for without a table their old flows would end, too. No two may have
-// the same address. It panics on what no caller may pass: m not a
+// for all where all are: without a table their old flows would end, too. No two
+// may have the same address. It panics on what no caller may pass: m not a
 // prime up to 65537, a weight of 0, or more than 65535 backends. Where there are
 // more backends than slots, those with the highest addresses get none.
 func Build(m int, backends []lb.Backend) Table {

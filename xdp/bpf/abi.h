@@ -166,6 +166,7 @@ enum lb_service_flag {
 	LB_SERVICE_RANGES = 8,
 	LB_SERVICE_LEFT = 16, /* to kube-proxy */
 	LB_SERVICE_ADOPTED = 32, /* from kube-proxy, which may still have connections of it */
+	LB_SERVICE_CLOSED = 64, /* all candidates drain: no new flows */
 };
 
 struct lb_service_key {

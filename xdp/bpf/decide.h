@@ -218,6 +218,8 @@ static __always_inline enum lb_reason settle(struct lb_pkt *pkt, const struct lb
 		unfit->seen = key->now;
 		return deliver(pkt, unfit->backend, unfit->pod_port, LB_R_JUDGE);
 	}
+	if (begins && service->flags & LB_SERVICE_CLOSED)
+		return refusal(pkt, service);
 	reason = flow_new(pkt, service, key, begins ? 0 : LB_FLOW_UNVERIFIED);
 	if (reason != LB_R_NONE)
 		return reason;

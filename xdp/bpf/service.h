@@ -243,6 +243,14 @@ LB_GLOBAL int slot_past(struct lb_pkt *pkt, __u64 table, __u32 slot)
 	return 0;
 }
 
+/* For a packet that no backend takes. One that another node sent here is not
+ * answered: that node will know better in a moment.
+ */
+static __always_inline enum lb_reason refusal(const struct lb_pkt *pkt, const struct lb_service *service)
+{
+	return service->flags & LB_SERVICE_ELSEWHERE || pkt->tunnelled ? LB_R_NO_LOCAL_BACKENDS : LB_R_REFUSED;
+}
+
 /* Chooses the packet's home, and its past where the slot has one. */
 static __always_inline enum lb_reason slot_select(struct lb_pkt *pkt, const struct lb_service *service)
 {
@@ -251,8 +259,8 @@ static __always_inline enum lb_reason slot_select(struct lb_pkt *pkt, const stru
 	struct lb_line *line;
 	__u32 slot, place, index, list;
 
-	if (!table_size(table))
-		return service->flags & LB_SERVICE_ELSEWHERE ? LB_R_NO_LOCAL_BACKENDS : LB_R_REFUSED;
+	if (!table_size(table) || (service->flags & LB_SERVICE_CLOSED && !pkt->related && packet_is_syn(pkt)))
+		return refusal(pkt, service);
 	slot = slot_of(slot_hash(pkt, service), table);
 	if (table_in_transition(table)) {
 		line = line_at(table, slot / LB_LINE_TRANSITION_SLOTS);

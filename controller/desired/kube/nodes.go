@@ -29,7 +29,7 @@ func (s *State) changeNode(name string, change func(*node)) {
 	before, member := *n, s.member(name)
 	change(n)
 	if member != s.member(name) || !slices.Equal(before.all, n.all) || !slices.Equal(before.addrs, n.addrs) {
-		s.dirtyAll = true
+		s.dirtyAll, s.dirtyNodes = true, true
 	}
 	for service := range before.drains {
 		if n.drains[service] == nil {
@@ -130,6 +130,10 @@ func (s *State) shareNodes() {
 
 // nodesDelta tells of nodes of the table that changed since it was last asked.
 func (s *State) nodesDelta() (put []lb.Node, gone []string) {
+	if !s.dirtyNodes {
+		return nil, nil
+	}
+	s.dirtyNodes = false
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		if addrs := s.nodes[name].addrs; s.member(name) && !slices.Equal(s.table[name].Addrs, addrs) {
 			s.table[name] = lb.Node{Name: name, Addrs: addrs}

@@ -40,11 +40,13 @@ type State struct {
 	dirty    map[*service]bool
 	nodes    map[string]*node
 	dirtyAll bool // what all Services share changed
-	owners   map[netip.Addr]string
-	draining map[types.NamespacedName]map[string][]drain // by node
-	pods     map[types.UID]pod
-	vanished map[*service]bool // those with endpoints that vanished and drain
-	adopted  []adopted
+	// dirtyNodes says that the nodes of the table may have changed.
+	dirtyNodes bool
+	owners     map[netip.Addr]string
+	draining   map[types.NamespacedName]map[string][]drain // by node
+	pods       map[types.UID]pod
+	vanished   map[*service]bool // those with endpoints that vanished and drain
+	adopted    []adopted
 
 	keys map[lb.ServiceKey][]*service // who claims a service port, the first by right
 	vips map[netip.Addr]*vip

@@ -143,11 +143,12 @@ func (w *Watcher) event(before, after any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.take(before, after)
-	dirty := w.state.Dirty()
+	dirty, nodes := w.state.Dirty(), concernsNode(before) || concernsNode(after)
+	w.rotate = w.rotate || nodes
 	if w.synced && dirty && timed(before, after) && len(w.received) < maxReceived {
 		w.received = append(w.received, received)
 	}
-	if w.synced && (dirty || concernsNode(before) || concernsNode(after)) {
+	if w.synced && (dirty || nodes) {
 		w.signal()
 	}
 }

@@ -56,6 +56,8 @@ type Watcher struct {
 	own        *v1beta1.NodeState // of this node
 	keys       kube.Keys
 	rotation   kube.Rotation
+	rotate     bool         // something that rotation goes by changed
+	accepted   [][16]byte   // what it said last
 	addrs      []netip.Addr // this node's, as last known
 	table      *lb.Table
 	nodes      []lb.Node // of table
@@ -113,7 +115,10 @@ func (w *Watcher) Load(settings desired.Settings) (*desired.Snapshot, error) {
 		w.options.Logger.Error("parts of the desired state are not possible", "err", err)
 	}
 	settings.Node, settings.Addrs = w.options.Node, w.addrs
-	settings.Keys = w.rotation.Next(w.keys, w.state.Keys())
+	if w.rotate {
+		w.accepted, w.rotate = w.rotation.Next(w.keys, w.state.Keys()), false
+	}
+	settings.Keys = w.accepted
 	w.table, w.revision = next, w.revision+1
 	if len(delta.PutNodes)+len(delta.DeleteNodes) > 0 {
 		w.nodes = listNodes(next)

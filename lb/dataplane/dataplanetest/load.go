@@ -181,7 +181,7 @@ func (m *Maps) Dump() string {
 	}
 	for key, id := range m.keys {
 		e := m.records[id]
-		add("%s: left %v adopted %v local %v elsewhere %v affinity %d ranges %v", key, e.Left, e.Adopted, e.Local, e.Elsewhere, e.AffinityTicks, e.HasRanges)
+		add("%s: left %v adopted %v local %v closed %v elsewhere %v affinity %d ranges %v", key, e.Left, e.Adopted, e.Local, e.Closed, e.Elsewhere, e.AffinityTicks, e.HasRanges)
 		add("%s: %s, past until %d", key, m.tableText(e.Table), e.PastUntil)
 	}
 	slices.Sort(lines)

@@ -83,7 +83,7 @@ backend 10.0.0.2:80 on 10.9.0.2
 node 10.9.0.2
 tcp/192.0.2.1:80: endpoint 10.0.0.1:80 draining false
 tcp/192.0.2.1:80: endpoint 10.0.0.2:80 draining false
-tcp/192.0.2.1:80: left false adopted false local false elsewhere false affinity 0 ranges true
+tcp/192.0.2.1:80: left false adopted false local false closed false elsewhere false affinity 0 ranges true
 tcp/192.0.2.1:80: source range 10.0.0.0/8
 tcp/192.0.2.1:80: table of 251, hash 0000, 0 pasts, content 4ba5217a7baa3be8, past until 0
 vip 192.0.2.1`

@@ -93,8 +93,12 @@ func answerVectors() []Vector {
 		vector("answer/no rst to a rst", none,
 			in(packettest.TCP(clientV4, webV4, rst), forward.Rate),
 			in(packettest.TCP(clientV6, webV6, rst|ack), forward.Rate)),
-		vector("answer/only draining ones, elsewhere", tables(draining), in(synV4(), forward.NoLocalBackends)),
-		vector("answer/only draining ones", tables(svc(lb.TCP, webV4, "-"+a1)), in(synV4(), forward.New, delivered(synV4(), a1))),
+		vector("answer/only draining ones, elsewhere", tables(draining), reset(synV4(), rst|ack, 0, 1001)),
+		vector("answer/only draining ones", tables(svc(lb.TCP, webV4, "-"+a1)), reset(synV4(), rst|ack, 0, 1001)),
+		vector("answer/only draining ones, datagrams", tables(svc(lb.UDP, dnsV4, "-"+a1)), unreachable(queryV4())),
+		vector("answer/only draining ones by tunnel", tables(svc(lb.TCP, webV4, "-"+a1), svc(lb.UDP, dnsV4, "-"+a1)),
+			in(tunnel(synV4(), 0, tags(a1)), forward.NoLocalBackends), in(tunnel(queryV4(), 0, tags(a1)), forward.NoLocalBackends)),
+		vector("answer/only draining ones here", tables(local(svc(lb.TCP, webV4, "-"+a1, b1))), in(synV4(), forward.NoLocalBackends)),
 		vector("answer/echo", none, echoed(ping4), echoed(ping6), echoed(pingOptions)),
 	}
 }

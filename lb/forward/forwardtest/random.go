@@ -117,6 +117,11 @@ func (s *storyteller) varied(service lb.Service) lb.Service {
 			service.Backends = slices.DeleteFunc(service.Backends, func(b lb.Backend) bool { return b.Node == "a" })
 		}
 	}
+	if s.oneIn(8) {
+		for i := range service.Backends {
+			service.Backends[i].Draining = true
+		}
+	}
 	if s.oneIn(10) {
 		service = withRanges(service, "198.51.100.0/32", "2001:db8:1::/126") // some of the clients
 	}

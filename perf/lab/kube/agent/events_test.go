@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,6 +42,7 @@ func TestEvents(t *testing.T) {
 	}{
 		{"requests", (*world).requests},
 		{"unready and ready again", (*world).readiness},
+		{"all unready", (*world).allUnready},
 		{"relabelled Pod drains", (*world).relabel},
 		{"relabelled while its agent is dead", (*world).relabelUnseen},
 		{"rolling update", (*world).rollingUpdate},
@@ -112,6 +115,32 @@ func (w *world) readiness() {
 	})
 	w.during("ready again", func() {
 		w.must(w.nodes.SetReady(w.t.Context(), namespace, pod.Name, true))
+		w.backends("web", replicas, 0)
+		w.requests()
+	})
+}
+
+// allUnready refuses new connections, as kube-proxy does, and keeps the old
+// ones. Datagrams cannot be told from old ones before the node that has their
+// Pod; they are dropped there.
+func (w *world) allUnready() {
+	pods := w.pods("web", replicas)
+	w.during("all unready", func() {
+		for _, pod := range pods {
+			w.must(w.nodes.SetReady(w.t.Context(), namespace, pod.Name, false))
+		}
+		w.backends("web", 0, replicas)
+		for _, to := range webTargets() {
+			r := traffic.Requests(w.t.Context(), w.Lab.Client, to, 8)
+			if r.Failed != 8 || to.Network == "tcp" && !errors.Is(r.FirstError, unix.ECONNREFUSED) {
+				w.t.Errorf("%s %s: %d of 8 requests failed: %v", to.Network, to.Addr, r.Failed, r.FirstError)
+			}
+		}
+	})
+	w.during("ready again", func() {
+		for _, pod := range pods {
+			w.must(w.nodes.SetReady(w.t.Context(), namespace, pod.Name, true))
+		}
 		w.backends("web", replicas, 0)
 		w.requests()
 	})
