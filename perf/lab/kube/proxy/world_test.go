@@ -101,7 +101,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	kube.Require(t, append(kube.Programs(), kube.Proxy)...)
+	kube.Require(t, kube.Etcd, kube.APIServer, kube.ControllerManager, kube.Scheduler, kube.Kubectl, kube.Proxy)
 	l := lab.ForTest(t, lab.Options{Native: true})
 	machine, err := l.AddMachine("control")
 	if err != nil {
