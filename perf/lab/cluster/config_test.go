@@ -46,7 +46,7 @@ func parsed(t *testing.T, c *Cluster, n *lab.Node) *desired.Snapshot {
 func TestConfigIsWhatAgentsRead(t *testing.T) {
 	l := fakeLab(t)
 	vips := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:0:1::10")}
-	web := NewService("demo/web", "Local", l.Pods(), vips...)
+	web := NewService("demo/web", "Cluster", l.Pods(), vips...)
 	c := New(l, "fairlead", "auto", web)
 	for _, tc := range []struct {
 		name               string
