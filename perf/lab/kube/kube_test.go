@@ -169,7 +169,11 @@ func TestMachine(t *testing.T) {
 	if _, err := c.Client().CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
-	if out, err := c.Kubectl(t.Context(), "", "get", "endpointslices", "-o", "name"); err != nil || !strings.Contains(out, "kubernetes") {
+	var out string
+	if err := lab.Poll(t.Context(), 30*time.Second, func() bool { // it is written a moment after the API server is ready
+		out, err = c.Kubectl(t.Context(), "", "get", "endpointslices", "-o", "name")
+		return err == nil && strings.Contains(out, "kubernetes")
+	}); err != nil {
 		t.Errorf("the API server's own endpoint: %q, %v", out, err)
 	}
 	kubeconfig, err := c.AdminKubeconfig()
@@ -180,7 +184,7 @@ func TestMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := l.Nodes[0].Output(t.Context(), binaries+"/kubectl", "--kubeconfig", kubeconfig, "get", "namespace", "default", "-o", "name")
+	out, err = l.Nodes[0].Output(t.Context(), binaries+"/kubectl", "--kubeconfig", kubeconfig, "get", "namespace", "default", "-o", "name")
 	if err != nil || !strings.Contains(out, "namespace/default") {
 		t.Errorf("from a node: %q, %v", out, err)
 	}
