@@ -22,7 +22,7 @@ func (d *Dataplane) removeService(key lb.ServiceKey) error {
 	if err := s.entry.drop(func() error { return d.maps.DeleteService(s.id, key) }); err != nil {
 		return fmt.Errorf("delete service: %w", err)
 	}
-	delete(d.pasts, key)
+	d.pasts.set(s, 0)
 	for _, r := range append(s.former, s.region) {
 		d.regions.release(r)
 	}

@@ -59,7 +59,7 @@ type Dataplane struct {
 	services     map[lb.ServiceKey]*service
 	orphans      map[lb.ServiceID]*service // remains of services without a key
 	dirty        map[lb.ServiceKey]bool
-	pasts        map[lb.ServiceKey]bool // services whose record says that there is a past
+	pasts        pasts
 	serviceIDs   pool
 	adopted      map[lb.ServiceKey]bool
 	vips         map[netip.Addr]*vip
@@ -91,7 +91,6 @@ func New(m Maps, opts Options) (*Dataplane, error) {
 		orphans:      map[lb.ServiceID]*service{},
 		dirty:        map[lb.ServiceKey]bool{},
 		adopted:      map[lb.ServiceKey]bool{},
-		pasts:        map[lb.ServiceKey]bool{},
 		vips:         map[netip.Addr]*vip{},
 		idleVIPs:     map[netip.Addr]*vip{},
 	}
@@ -197,51 +196,6 @@ func (d *Dataplane) apply(keys []lb.ServiceKey) map[lb.ServiceKey]error {
 		}
 	}
 	return failed
-}
-
-// Expire forgets the past of the services whose time is over at now: their
-// tables are rewritten without. It does nothing before the first Sync. What
-// fails is retried by the next Sync.
-func (d *Dataplane) Expire(now uint32) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.table == nil {
-		return nil
-	}
-	var due []lb.ServiceKey
-	for key := range d.pasts {
-		if !d.dirty[key] && reached(now, d.services[key].entry.value.PastUntil) {
-			due = append(due, key)
-		}
-	}
-	slices.SortFunc(due, lb.ServiceKey.Compare)
-	var errs []error
-	for _, key := range due {
-		if err := d.applyService(d.table.Service(key), now); err != nil {
-			d.dirty[key] = true
-			errs = append(errs, &lb.ServiceError{Key: key, Err: err})
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// NextExpiry is the tick at which Expire has something to do next; ok is false
-// when nothing has a past. Services that wait for a Sync to retry them do not count.
-func (d *Dataplane) NextExpiry() (tick uint32, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.table == nil {
-		return 0, false
-	}
-	for key := range d.pasts {
-		if d.dirty[key] {
-			continue
-		}
-		if until := d.services[key].entry.value.PastUntil; !ok || reached(tick, until) {
-			tick, ok = until, true
-		}
-	}
-	return tick, ok
 }
 
 // ServiceID is the id under which the datapath counts for a service port.

@@ -38,13 +38,13 @@ func (d *Dataplane) Check() (problems []string) {
 		report("%d lines, %d are used or free", d.regions.total, lines)
 	}
 	for key, s := range d.services {
-		if d.pasts[key] != (s.entry.value.PastUntil != 0) {
-			report("service %s: past until %d, known %v", key, s.entry.value.PastUntil, d.pasts[key])
+		if s.pastUntil != s.entry.value.PastUntil || s.pastUntil != 0 && d.pasts[s.pastPlace] != s {
+			report("service %s: past until %d, known until %d at %d", key, s.entry.value.PastUntil, s.pastUntil, s.pastPlace)
 		}
 	}
-	for key := range d.pasts {
-		if d.services[key] == nil {
-			report("past of service %s, which is not there", key)
+	for i, s := range d.pasts {
+		if d.services[s.key] != s || i > 0 && !reached(s.pastUntil, d.pasts[(i-1)/2].pastUntil) {
+			report("place %d: past of service %s until %d", i, s.key, s.pastUntil)
 		}
 	}
 	for entry, b := range d.backends {

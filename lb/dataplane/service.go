@@ -27,6 +27,10 @@ type service struct {
 	ranges    mirror[netip.Prefix, struct{}]
 	claims    map[*backend]bool
 	vip       *vip // nil for the remains of a service whose key is gone
+	// pastUntil is entry's PastUntil, and pastPlace where the service is in pasts
+	// if that is not 0.
+	pastUntil uint32
+	pastPlace int
 }
 
 func newService(id lb.ServiceID, key lb.ServiceKey) *service {
@@ -152,11 +156,7 @@ func (d *Dataplane) putTable(s *service, want *lb.Service, live []*backend, now 
 		s.former = append(s.former, s.region)
 		s.region = r
 	}
-	if entry.PastUntil != 0 {
-		d.pasts[s.key] = true
-	} else {
-		delete(d.pasts, s.key)
-	}
+	d.pasts.set(s, entry.PastUntil)
 	if err := s.entry.put(entry, func() error { return d.maps.PutService(s.id, entry) }); err != nil {
 		return fmt.Errorf("put service: %w", err)
 	}

@@ -81,9 +81,7 @@ func (d *Dataplane) takeOverServices(st State, byID map[lb.BackendID]*backend) {
 		d.adopt(all[id], entry.Adopted)
 		taken[uint32(id)] = true
 		d.join(all[id])
-		if entry.PastUntil != 0 {
-			d.pasts[entry.Key] = true
-		}
+		d.pasts.set(all[id], entry.PastUntil)
 	}
 	for k, e := range st.Endpoints {
 		s := orphan(k.Service)
