@@ -29,7 +29,7 @@ func runAgent(ctx context.Context, env *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: f.level}))
+	log := newLog(env, f.level)
 	switch {
 	case f.onlyCheck:
 		if err := f.check(); err != nil {

@@ -11,13 +11,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -73,12 +71,7 @@ func runController(ctx context.Context, env *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	handler := slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: f.level})
-	log := slog.New(handler)
-	// What the libraries call information is about themselves.
-	libraries := slog.New(levelHandler{handler, max(f.level, slog.LevelWarn)})
-	ctrl.SetLogger(logr.FromSlogHandler(libraries.Handler()))
-	klog.SetSlogLogger(libraries)
+	log := newLog(env, f.level)
 	config, err := f.config()
 	if err != nil {
 		return err
@@ -213,20 +206,4 @@ func (c *controller) handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	return mux
-}
-
-// levelHandler lets records of a level or higher through.
-type levelHandler struct {
-	slog.Handler
-	level slog.Level
-}
-
-func (h levelHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= h.level && h.Handler.Enabled(ctx, level)
-}
-func (h levelHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return levelHandler{h.Handler.WithAttrs(attrs), h.level}
-}
-func (h levelHandler) WithGroup(name string) slog.Handler {
-	return levelHandler{h.Handler.WithGroup(name), h.level}
 }

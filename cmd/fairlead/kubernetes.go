@@ -15,13 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairlead/fairlead/controller/desired"
 	desiredkube "github.com/fairlead/fairlead/controller/desired/kube"
@@ -109,8 +106,6 @@ func newKubeSource(f kubeFlags, path string, log *slog.Logger) (*kubeSource, err
 	if err != nil {
 		return nil, err
 	}
-	klog.SetSlogLogger(log)
-	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	writer, err := client.New(config, client.Options{Scheme: kube.Scheme(), Mapper: kube.Mapper()})
 	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)

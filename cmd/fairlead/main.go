@@ -10,12 +10,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 // env is what a command has of the world around it.
@@ -62,7 +67,21 @@ type codeError struct {
 	error
 }
 
+// libraryLevel is the level that client-go and controller-runtime log at.
+var libraryLevel slog.LevelVar
+
+// newLog returns the log of a command that goes on until it is ended. What the
+// libraries call information is about themselves: they get warnings at least.
+func newLog(env *env, level slog.Level) *slog.Logger {
+	libraryLevel.Set(max(level, slog.LevelWarn))
+	return slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
+}
+
 func main() {
+	// Of the process, and set before anything of theirs runs: their goroutines may outlive what started them.
+	libraries := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &libraryLevel})
+	klog.SetSlogLogger(slog.New(libraries))
+	ctrl.SetLogger(logr.FromSlogHandler(libraries))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}, os.Args[1:])
 	stop()
