@@ -71,6 +71,9 @@ func (p *peer) write(t testing.TB, frame []byte) {
 func (p *peer) receive(t testing.TB) []byte {
 	t.Helper()
 	n, err := unix.Read(p.fd, p.buf[:])
+	for errors.Is(err, unix.EINTR) { // signal(7): of a socket with a timeout, always
+		n, err = unix.Read(p.fd, p.buf[:])
+	}
 	if err != nil {
 		t.Fatalf("receive frame from peer: %v", err)
 	}

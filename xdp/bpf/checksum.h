@@ -55,18 +55,23 @@ static __always_inline __s64 sum_bytes(void *cursor, void *data_end, __u32 left)
 	return sum;
 }
 
-/* Completes the checksum of the packet if it is partial. A complete one whose
- * value happens to equal the pseudo header's sum is left as it is: summing it
- * gives the very value that is there.
+/* Completes the checksum of the packet if it is partial; 0 if it cannot. A
+ * complete one whose value happens to equal the pseudo header's sum is left as
+ * it is: summing it gives the very value that is there.
  */
-static __always_inline int checksum_complete(const struct lb_pkt *pkt, void *data, void *data_end)
+LB_GLOBAL int checksum_complete(struct xdp_md *ctx, const struct lb_pkt *pkt)
 {
-	__u32 l4_len = pkt->len - (pkt->l4 - pkt->l3);
-	__u32 l4 = opaque(pkt->l4);
+	void *data = (void *)(long)ctx->data;
+	void *data_end = (void *)(long)ctx->data_end;
+	__u32 l4_len, l4;
 	__u16 pseudo, full;
 	__be16 *check;
 	__s64 sum;
 
+	if (!pkt)
+		return 0;
+	l4_len = pkt->len - (pkt->l4 - pkt->l3);
+	l4 = opaque(pkt->l4);
 	/* Who fragments has to complete the checksum before, and ICMP has none that is partial. */
 	if (pkt->fragment || pkt->related)
 		return 1;

@@ -75,7 +75,7 @@ static __always_inline int xdp_encap(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 		return xdp_drop(pkt, obstacle);
 	if (!node || !next_hop_is_fresh(node))
 		return xdp_hand_over(ctx, pkt, reason);
-	if (complete_checksums && !checksum_complete(pkt, data, data_end))
+	if (complete_checksums && !checksum_complete(ctx, pkt))
 		return xdp_hand_over(ctx, pkt, reason);
 	if (!ttl_decrement(data + sizeof(struct ethhdr), data_end, pkt->family))
 		return xdp_drop(pkt, LB_R_ERROR);
@@ -110,7 +110,7 @@ static __always_inline int xdp_steer(struct xdp_md *ctx, struct lb_pkt *pkt, enu
 	if (!next_hop_is_fresh(node))
 		return xdp_hand_over(ctx, pkt, reason);
 	/* The node before may have left it to TC, and TC the checksum to the device. */
-	if (complete_checksums && !checksum_complete(pkt, data, data_end))
+	if (complete_checksums && !checksum_complete(ctx, pkt))
 		return xdp_hand_over(ctx, pkt, reason);
 	if (data + sizeof(struct ethhdr) > data_end ||
 	    !outer_readdress(pkt, node, data + sizeof(struct ethhdr), data_end))

@@ -39,6 +39,42 @@ static __always_inline __u32 opaque(__u32 n)
  */
 #define LB_GLOBAL __attribute__((noinline))
 
+/* Whose context a pointer is. */
+enum lb_hook {
+	LB_HOOK_XDP,
+	LB_HOOK_TC,
+};
+
+/* A frame to be parsed. len counts what does not lie between data and data_end, too. */
+struct lb_frame {
+	void *ctx;
+	enum lb_hook hook;
+	void *data, *data_end;
+	__u32 len;
+};
+
+static __always_inline struct lb_frame frame_xdp(struct xdp_md *ctx)
+{
+	return (struct lb_frame){
+		.ctx = ctx,
+		.hook = LB_HOOK_XDP,
+		.data = (void *)(long)ctx->data,
+		.data_end = (void *)(long)ctx->data_end,
+		.len = ctx->data_end - ctx->data,
+	};
+}
+
+static __always_inline struct lb_frame frame_skb(struct __sk_buff *skb)
+{
+	return (struct lb_frame){
+		.ctx = skb,
+		.hook = LB_HOOK_TC,
+		.data = (void *)(long)skb->data,
+		.data_end = (void *)(long)skb->data_end,
+		.len = skb->len,
+	};
+}
+
 enum lb_tcp_flag {
 	LB_TCP_FIN = 1,
 	LB_TCP_SYN = 2,
@@ -137,7 +173,7 @@ static __always_inline int packet_has_ports(const struct lb_pkt *pkt)
  * addresses and ports become those of pkt, as of a packet that answers the
  * quoted one, whichever way that went.
  */
-static __always_inline void parse_quote(struct lb_pkt *pkt, __u32 quote, __u32 end, void *data, void *data_end)
+static __always_inline void parse_quote(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 quote, __u32 end)
 {
 	struct {
 		__be16 source, dest;
@@ -148,19 +184,19 @@ static __always_inline void parse_quote(struct lb_pkt *pkt, __u32 quote, __u32 e
 	__u32 at;
 
 	if (pkt->family == 4) {
-		struct iphdr *ip = data + quote;
+		struct iphdr *ip = frame->data + quote;
 
-		if (quote + sizeof(*ip) > end || (void *)(ip + 1) > data_end || ip->version != 4 || ip->ihl < 5 ||
-		    ip->frag_off & bpf_htons(LB_IP_OFFSET))
+		if (quote + sizeof(*ip) > end || (void *)(ip + 1) > frame->data_end || ip->version != 4 ||
+		    ip->ihl < 5 || ip->frag_off & bpf_htons(LB_IP_OFFSET))
 			return;
 		addr_set_v4(src, ip->saddr);
 		addr_set_v4(dst, ip->daddr);
 		proto = ip->protocol;
 		at = quote + ip->ihl * 4;
 	} else {
-		struct ipv6hdr *ip6 = data + quote;
+		struct ipv6hdr *ip6 = frame->data + quote;
 
-		if (quote + sizeof(*ip6) > end || (void *)(ip6 + 1) > data_end || ip6->version != 6)
+		if (quote + sizeof(*ip6) > end || (void *)(ip6 + 1) > frame->data_end || ip6->version != 6)
 			return;
 		__builtin_memcpy(src, &ip6->saddr, 16);
 		__builtin_memcpy(dst, &ip6->daddr, 16);
@@ -169,9 +205,9 @@ static __always_inline void parse_quote(struct lb_pkt *pkt, __u32 quote, __u32 e
 		proto = ip6->nexthdr;
 		at = quote + sizeof(*ip6);
 	}
-	l4 = data + at;
-	if ((proto != IPPROTO_TCP && proto != IPPROTO_UDP) || at + sizeof(*l4) > end || (void *)(l4 + 1) > data_end ||
-	    src[0] != pkt->dst[0] || src[1] != pkt->dst[1])
+	l4 = frame->data + at;
+	if ((proto != IPPROTO_TCP && proto != IPPROTO_UDP) || at + sizeof(*l4) > end ||
+	    (void *)(l4 + 1) > frame->data_end || src[0] != pkt->dst[0] || src[1] != pkt->dst[1])
 		return;
 	pkt->related = 1;
 	pkt->quote = quote;
@@ -191,14 +227,14 @@ static __always_inline int icmp_is_error(const struct lb_pkt *pkt)
 	return pkt->icmp_type >= LB_ICMPV6_UNREACHABLE && pkt->icmp_type <= LB_ICMPV6_PARAMETER;
 }
 
-static __always_inline void parse_icmp(struct lb_pkt *pkt, __u32 l4, __u32 end, void *data, void *data_end)
+static __always_inline void parse_icmp(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l4, __u32 end)
 {
 	struct {
 		__u8 type, code;
 		__be16 check, unused, mtu;
-	} *icmp = data + l4;
+	} *icmp = frame->data + l4;
 
-	if (l4 + sizeof(*icmp) > end || (void *)(icmp + 1) > data_end) {
+	if (l4 + sizeof(*icmp) > end || (void *)(icmp + 1) > frame->data_end) {
 		pkt->malformed = 1;
 		return;
 	}
@@ -211,18 +247,18 @@ static __always_inline void parse_icmp(struct lb_pkt *pkt, __u32 l4, __u32 end, 
 	} else if (icmp->type == LB_ICMPV6_TOO_BIG) {
 		pkt->mtu = icmp->unused ? 0xffff : bpf_ntohs(icmp->mtu) ?: 1;
 	}
-	parse_quote(pkt, l4 + sizeof(*icmp), end, data, data_end);
+	parse_quote(frame, pkt, l4 + sizeof(*icmp), end);
 }
 
 /* Of a first fragment only the header has to be there. */
-static __always_inline void parse_l4(struct lb_pkt *pkt, __u32 l4, __u32 end, void *data, void *data_end)
+static __always_inline void parse_l4(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l4, __u32 end)
 {
-	void *cursor = data + l4;
+	void *cursor = frame->data + l4;
 
 	if (pkt->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = cursor;
 
-		if (l4 + sizeof(*tcp) > end || (void *)(tcp + 1) > data_end || tcp->doff < 5 ||
+		if (l4 + sizeof(*tcp) > end || (void *)(tcp + 1) > frame->data_end || tcp->doff < 5 ||
 		    l4 + tcp->doff * 4 > end) {
 			pkt->malformed = 1;
 			return;
@@ -236,15 +272,15 @@ static __always_inline void parse_l4(struct lb_pkt *pkt, __u32 l4, __u32 end, vo
 	} else if (pkt->proto == IPPROTO_UDP) {
 		struct udphdr *udp = cursor;
 
-		if (l4 + sizeof(*udp) > end || (void *)(udp + 1) > data_end || bpf_ntohs(udp->len) < sizeof(*udp) ||
-		    (!pkt->fragment && l4 + bpf_ntohs(udp->len) > end)) {
+		if (l4 + sizeof(*udp) > end || (void *)(udp + 1) > frame->data_end ||
+		    bpf_ntohs(udp->len) < sizeof(*udp) || (!pkt->fragment && l4 + bpf_ntohs(udp->len) > end)) {
 			pkt->malformed = 1;
 			return;
 		}
 		pkt->sport = udp->source;
 		pkt->dport = udp->dest;
 	} else if (pkt->proto == IPPROTO_ICMP || pkt->proto == IPPROTO_ICMPV6) {
-		parse_icmp(pkt, l4, end, data, data_end);
+		parse_icmp(frame, pkt, l4, end);
 	}
 }
 
@@ -260,12 +296,12 @@ static __always_inline void fragment_note(struct lb_pkt *pkt, __u32 offset, int 
 }
 
 /* Both return the offset of what follows the IP headers, 0 if they make no sense. */
-static __always_inline __u32 parse_ipv4(struct lb_pkt *pkt, __u32 l3, void *data, void *data_end, __u32 frame_len)
+static __always_inline __u32 parse_ipv4(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l3)
 {
-	struct iphdr *ip = data + l3;
+	struct iphdr *ip = frame->data + l3;
 	__u32 l4, fragment;
 
-	if ((void *)(ip + 1) > data_end || ip->version != 4 || ip->ihl < 5)
+	if ((void *)(ip + 1) > frame->data_end || ip->version != 4 || ip->ihl < 5)
 		return 0;
 	pkt->family = 4;
 	addr_set_v4(pkt->src, ip->saddr);
@@ -277,7 +313,7 @@ static __always_inline __u32 parse_ipv4(struct lb_pkt *pkt, __u32 l3, void *data
 	fragment = bpf_ntohs(ip->frag_off);
 	pkt->dont_fragment = !!(fragment & LB_IP_DF);
 	l4 = l3 + ip->ihl * 4;
-	if (pkt->len < ip->ihl * 4 || l3 + pkt->len > frame_len)
+	if (pkt->len < ip->ihl * 4 || l3 + pkt->len > frame->len)
 		pkt->malformed = 1;
 	if (fragment & (LB_IP_MF | LB_IP_OFFSET))
 		fragment_note(pkt, (fragment & LB_IP_OFFSET) * 8, fragment & LB_IP_MF, bpf_ntohs(ip->id),
@@ -285,24 +321,29 @@ static __always_inline __u32 parse_ipv4(struct lb_pkt *pkt, __u32 l3, void *data
 	return l4;
 }
 
+static __always_inline int is_extension(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS ||
+	       proto == IPPROTO_FRAGMENT;
+}
+
 /* Walks a bounded number of extension headers (RFC 8200 section 4) from l4 on. */
-static __always_inline __u32 parse_extensions(struct lb_pkt *pkt, __u32 l4, __u32 end, void *data, void *data_end)
+static __always_inline __u32 walk_extensions(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l4, __u32 end)
 {
 	__u32 walked = 0, fragment, size;
 	int fragmented = 0;
 
 	for (int i = 0; i <= LB_EXTENSIONS_MAX; i++) {
-		struct lb_extension *ext = data + l4;
+		struct lb_extension *ext = frame->data + l4;
 		__u8 kind = pkt->proto;
 
-		if (kind != IPPROTO_HOPOPTS && kind != IPPROTO_ROUTING && kind != IPPROTO_DSTOPTS &&
-		    kind != IPPROTO_FRAGMENT)
+		if (!is_extension(kind))
 			break;
 		if (i == LB_EXTENSIONS_MAX) {
 			pkt->bad_headers = 1;
 			break;
 		}
-		if (l4 + sizeof(*ext) > end || (void *)(ext + 1) > data_end) {
+		if (l4 + sizeof(*ext) > end || (void *)(ext + 1) > frame->data_end) {
 			pkt->malformed = 1;
 			break;
 		}
@@ -330,12 +371,38 @@ static __always_inline __u32 parse_extensions(struct lb_pkt *pkt, __u32 l4, __u3
 	return l4;
 }
 
-static __always_inline __u32 parse_ipv6(struct lb_pkt *pkt, __u32 l3, void *data, void *data_end, __u32 frame_len)
+LB_GLOBAL int walk_extensions_xdp(struct xdp_md *ctx, struct lb_pkt *pkt, __u32 l4, __u32 end)
 {
-	struct ipv6hdr *ip6 = data + l3;
+	struct lb_frame frame = frame_xdp(ctx);
+
+	return pkt ? walk_extensions(&frame, pkt, l4 & LB_OFFSET_MASK, end) : 0;
+}
+
+LB_GLOBAL int walk_extensions_skb(struct __sk_buff *skb, struct lb_pkt *pkt, __u32 l4, __u32 end)
+{
+	struct lb_frame frame = frame_skb(skb);
+
+	return pkt ? walk_extensions(&frame, pkt, l4 & LB_OFFSET_MASK, end) : 0;
+}
+
+/* Rarely there, and many states for the verifier. */
+static __always_inline __u32 parse_extensions(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l4, __u32 end)
+{
+	if (!is_extension(pkt->proto))
+		return l4;
+	if (frame->hook == LB_HOOK_XDP)
+		l4 = walk_extensions_xdp(frame->ctx, pkt, l4, end);
+	else
+		l4 = walk_extensions_skb(frame->ctx, pkt, l4, end);
+	return l4 & LB_OFFSET_MASK;
+}
+
+static __always_inline __u32 parse_ipv6(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l3)
+{
+	struct ipv6hdr *ip6 = frame->data + l3;
 	__u32 l4 = l3 + sizeof(*ip6);
 
-	if ((void *)(ip6 + 1) > data_end || ip6->version != 6)
+	if ((void *)(ip6 + 1) > frame->data_end || ip6->version != 6)
 		return 0;
 	pkt->family = 6;
 	__builtin_memcpy(pkt->src, &ip6->saddr, 16);
@@ -348,31 +415,31 @@ static __always_inline __u32 parse_ipv6(struct lb_pkt *pkt, __u32 l3, void *data
 	pkt->ttl = ip6->hop_limit;
 	pkt->len = sizeof(*ip6) + bpf_ntohs(ip6->payload_len);
 	pkt->dont_fragment = 1;
-	if (l3 + pkt->len > frame_len) {
+	if (l3 + pkt->len > frame->len) {
 		pkt->malformed = 1;
 		return l4;
 	}
-	return parse_extensions(pkt, l4, l3 + pkt->len, data, data_end);
+	return parse_extensions(frame, pkt, l4, l3 + pkt->len);
 }
 
 /* Parses from the IP header at l3. An IP packet that makes no sense is only
  * marked: whether that concerns us depends on its destination.
  */
-static __always_inline enum lb_reason parse_ip(struct lb_pkt *pkt, __u32 l3, __be16 eth_proto, void *data,
-					       void *data_end, __u32 frame_len)
+static __always_inline enum lb_reason parse_ip(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l3,
+					       __be16 eth_proto)
 {
 	__u32 l4 = 0;
 
 	pkt->l3 = l3;
 	if (eth_proto == bpf_htons(ETH_P_IP))
-		l4 = parse_ipv4(pkt, l3, data, data_end, frame_len);
+		l4 = parse_ipv4(frame, pkt, l3);
 	else if (eth_proto == bpf_htons(ETH_P_IPV6))
-		l4 = parse_ipv6(pkt, l3, data, data_end, frame_len);
+		l4 = parse_ipv6(frame, pkt, l3);
 	if (!l4)
 		return LB_R_NOT_IP;
 	pkt->l4 = l4;
 	if (!pkt->malformed && !pkt->bad_headers && pkt->fragment != LB_FRAGMENT_LATER)
-		parse_l4(pkt, l4, l3 + pkt->len, data, data_end);
+		parse_l4(frame, pkt, l4, l3 + pkt->len);
 	return LB_R_NONE;
 }
 
@@ -383,21 +450,20 @@ static __always_inline int addr_is_self(const __u64 *addr, __u8 family)
 	return (self_v6_hi || self_v6_lo) && addr[0] == self_v6_hi && addr[1] == self_v6_lo;
 }
 
-/* Walks into a packet that another node sent us, as far as its inner L4
- * header. Nothing of it is believed before option_authentic.
+/* Walks into a packet that another node sent us, as far as its inner IP header.
+ * Nothing of it is believed before option_authentic.
  */
-static __always_inline enum lb_reason parse_tunnel(struct lb_pkt *pkt, __u32 l3, void *data, void *data_end,
-						   __u32 frame_len)
+static __always_inline enum lb_reason parse_tunnel(const struct lb_frame *frame, struct lb_pkt *pkt, __u32 l3)
 {
 	__u32 ip_len = pkt->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	/* As far as we send it: without IP options. */
-	struct lb_geneve_header *geneve = data + l3 + ip_len + sizeof(struct udphdr);
+	struct lb_geneve_header *geneve = frame->data + l3 + ip_len + sizeof(struct udphdr);
 	int plain = pkt->l4 == l3 + ip_len;
 	__be16 inner;
 
 	if (!plain)
-		geneve = data + opaque(pkt->l4 & LB_OFFSET_MASK) + sizeof(struct udphdr);
-	if ((void *)(geneve + 1) > data_end ||
+		geneve = frame->data + opaque(pkt->l4 & LB_OFFSET_MASK) + sizeof(struct udphdr);
+	if ((void *)(geneve + 1) > frame->data_end ||
 	    pkt->l4 + sizeof(struct udphdr) + sizeof(*geneve) > l3 + pkt->len ||
 	    geneve->ver_optlen != LB_GENEVE_OPTION_WORDS + 1 || geneve->class != bpf_htons(LB_GENEVE_CLASS))
 		return LB_R_FOREIGN_TUNNEL;
@@ -413,9 +479,18 @@ static __always_inline enum lb_reason parse_tunnel(struct lb_pkt *pkt, __u32 l3,
 	pkt->tunnelled = 1;
 	pkt->outer_family = pkt->family;
 	pkt->outer_tos = pkt->tos;
-	l3 += ip_len + sizeof(struct udphdr) + LB_GENEVE_LEN;
-	if (parse_ip(pkt, l3, inner, data, data_end, frame_len) != LB_R_NONE || pkt->malformed || pkt->bad_headers ||
-	    (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP))
+	pkt->l3 = l3 + ip_len + sizeof(struct udphdr) + LB_GENEVE_LEN;
+	pkt->family = inner == bpf_htons(ETH_P_IP) ? 4 : 6;
+	return LB_R_NONE;
+}
+
+/* The packet in the tunnel, whose IP header parse_tunnel found. */
+static __always_inline enum lb_reason parse_inner(const struct lb_frame *frame, struct lb_pkt *pkt)
+{
+	__be16 proto = pkt->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+
+	if (parse_ip(frame, pkt, pkt->l3 & LB_OFFSET_MASK, proto) != LB_R_NONE ||
+	    pkt->malformed || pkt->bad_headers || (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP))
 		return LB_R_MALFORMED;
 	return LB_R_NONE;
 }
@@ -432,57 +507,74 @@ static __always_inline int frame_is_ours(void *data, void *data_end)
 	return (*(__u64 *)data & 0xffffffffffff) == own_mac;
 }
 
-/* frame_len counts what does not lie between data and data_end, too; tags are
- * those that lie beside the frame.
- */
-static __always_inline enum lb_reason parse(struct lb_pkt *pkt, int tags, void *data, void *data_end, __u32 frame_len)
+/* tags are those that lie beside the frame. */
+static __always_inline enum lb_reason parse(const struct lb_frame *frame, struct lb_pkt *pkt, int tags)
 {
-	struct ethhdr *eth = data;
+	struct ethhdr *eth = frame->data;
 	__u32 l3 = sizeof(*eth);
 	enum lb_reason reason;
 	__be16 eth_proto;
 
-	if ((void *)(eth + 1) > data_end)
+	if ((void *)(eth + 1) > frame->data_end)
 		return LB_R_NOT_IP;
 	eth_proto = eth->h_proto;
 	for (int i = tags; i < LB_TAGS_MAX; i++) {
-		struct lb_vlan_tag *tag = data + l3;
+		struct lb_vlan_tag *tag = frame->data + l3;
 
 		if (eth_proto != bpf_htons(ETH_P_8021Q) && eth_proto != bpf_htons(ETH_P_8021AD))
 			break;
-		if ((void *)(tag + 1) > data_end)
+		if ((void *)(tag + 1) > frame->data_end)
 			return LB_R_NOT_IP;
 		eth_proto = tag->proto;
 		l3 += sizeof(*tag);
 	}
 	pkt->tags_len = l3 - sizeof(*eth);
-	reason = parse_ip(pkt, l3, eth_proto, data, data_end, frame_len);
+	reason = parse_ip(frame, pkt, l3, eth_proto);
 	if (reason != LB_R_NONE)
 		return reason;
 	if (pkt->proto == IPPROTO_UDP && pkt->dport == geneve_port && !pkt->related && !pkt->malformed &&
 	    !pkt->bad_headers && !pkt->fragment && addr_is_self(pkt->dst, pkt->family))
-		return parse_tunnel(pkt, l3, data, data_end, frame_len);
+		return parse_tunnel(frame, pkt, l3);
 	return LB_R_NONE;
 }
 
 /* As functions that are verified once. Each returns an enum lb_reason. */
+LB_GLOBAL int parse_inner_xdp(struct xdp_md *ctx, struct lb_pkt *pkt)
+{
+	struct lb_frame frame = frame_xdp(ctx);
+
+	return pkt ? parse_inner(&frame, pkt) : LB_R_ERROR;
+}
+
 LB_GLOBAL int parse_xdp(struct xdp_md *ctx, struct lb_pkt *pkt)
 {
-	void *data = (void *)(long)ctx->data;
-	void *data_end = (void *)(long)ctx->data_end;
+	struct lb_frame frame = frame_xdp(ctx);
+	enum lb_reason reason;
 
 	if (!pkt)
 		return LB_R_ERROR;
-	if (!frame_is_ours(data, data_end))
+	if (!frame_is_ours(frame.data, frame.data_end))
 		return LB_R_OTHER_MAC;
-	return parse(pkt, 0, data, data_end, data_end - data);
+	reason = parse(&frame, pkt, 0);
+	return pkt->tunnelled ? parse_inner_xdp(ctx, pkt) : reason;
+}
+
+LB_GLOBAL int parse_inner_skb(struct __sk_buff *skb, struct lb_pkt *pkt)
+{
+	struct lb_frame frame = frame_skb(skb);
+
+	return pkt ? parse_inner(&frame, pkt) : LB_R_ERROR;
 }
 
 LB_GLOBAL int parse_skb(struct __sk_buff *skb, struct lb_pkt *pkt)
 {
+	struct lb_frame frame = frame_skb(skb);
+	enum lb_reason reason;
+
 	if (!pkt)
 		return LB_R_ERROR;
-	return parse(pkt, !!skb->vlan_present, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
+	reason = parse(&frame, pkt, !!skb->vlan_present);
+	return pkt->tunnelled ? parse_inner_skb(skb, pkt) : reason;
 }
 
 #endif

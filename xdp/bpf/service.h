@@ -116,12 +116,6 @@ static __always_inline enum lb_reason service_lookup(struct lb_pkt *pkt, struct 
 	return *service ? LB_R_NONE : LB_R_ERROR;
 }
 
-/* Whose context a pointer is. */
-enum lb_hook {
-	LB_HOOK_XDP,
-	LB_HOOK_TC,
-};
-
 static __always_inline int conntrack_knows(void *ctx, enum lb_hook hook, struct lb_pkt *pkt)
 {
 	return hook == LB_HOOK_XDP ? conntrack_knows_xdp(ctx, pkt) : conntrack_knows_skb(ctx, pkt);

@@ -157,9 +157,9 @@ int empty_out(struct __sk_buff *skb)
 }
 
 /* Parsing and the services' lookup; for what is not a VIP, too. */
-static __always_inline int floor_lookup(struct lb_pkt *pkt, void *data, void *data_end, struct lb_service **service)
+static __always_inline int floor_lookup(struct lb_frame frame, struct lb_pkt *pkt, struct lb_service **service)
 {
-	if (parse(pkt, 0, data, data_end, data_end - data) != LB_R_NONE)
+	if (parse(&frame, pkt, 0) != LB_R_NONE || (pkt->tunnelled && parse_inner(&frame, pkt) != LB_R_NONE))
 		return -1;
 	return service_lookup(pkt, service) == LB_R_NONE ? 0 : -1;
 }
@@ -170,8 +170,7 @@ int floor_pass(struct xdp_md *ctx)
 	struct lb_service *service = NULL;
 	struct lb_pkt pkt = {};
 
-	return floor_lookup(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &service) ? XDP_PASS :
-												    XDP_DROP;
+	return floor_lookup(frame_xdp(ctx), &pkt, &service) ? XDP_PASS : XDP_DROP;
 }
 
 /* Up to the home's node. */
@@ -182,7 +181,7 @@ int floor_remote(struct xdp_md *ctx)
 	struct lb_node *node;
 	struct lb_pkt pkt = {};
 
-	if (floor_lookup(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &service) || !service)
+	if (floor_lookup(frame_xdp(ctx), &pkt, &service) || !service)
 		return XDP_PASS;
 	pkt.hash = flow_hash(pkt.src, packet_ports(&pkt));
 	if (slot_select(&pkt, service) != LB_R_NONE)
@@ -218,7 +217,7 @@ int floor_owner(struct xdp_md *ctx)
 	struct lb_service *service = NULL;
 	struct lb_pkt pkt = {};
 
-	if (floor_lookup(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &service))
+	if (floor_lookup(frame_xdp(ctx), &pkt, &service))
 		return XDP_PASS;
 	return floor_record(&pkt, pkt.src, pkt.sport) ? XDP_DROP : XDP_PASS;
 }
@@ -229,7 +228,7 @@ int floor_dnat(struct __sk_buff *skb)
 	struct lb_service *service = NULL;
 	struct lb_pkt pkt = {};
 
-	if (floor_lookup(&pkt, (void *)(long)skb->data, (void *)(long)skb->data_end, &service))
+	if (floor_lookup(frame_skb(skb), &pkt, &service))
 		return LB_TCX_NEXT;
 	return floor_record(&pkt, pkt.src, pkt.sport) ? LB_TCX_DROP : LB_TCX_NEXT;
 }
@@ -238,9 +237,10 @@ SEC("tcx/egress")
 int floor_reply(struct __sk_buff *skb)
 {
 	struct lb_backend_key key __attribute__((aligned(8))) = {};
+	struct lb_frame frame = frame_skb(skb);
 	struct lb_pkt pkt = {};
 
-	if (parse(&pkt, 0, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->len) != LB_R_NONE)
+	if (parse(&frame, &pkt, 0) != LB_R_NONE)
 		return LB_TCX_NEXT;
 	key.port = pkt.sport;
 	__builtin_memcpy(key.addr, pkt.src, sizeof(key.addr));
