@@ -132,7 +132,9 @@ type icmpError struct {
 	About      netip.AddrPort // where the datagram went that it quotes
 }
 
-// nextError waits for an error that the kernel kept.
+// nextError waits for an error that the kernel kept, and leaves none pending. The
+// kernel queues the error, wakes its reader, and only then makes it the one that
+// the socket's next call fails with: so that comes first here.
 func (s *udpSocket) nextError() (e icmpError, err error) {
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -143,8 +145,13 @@ func (s *udpSocket) nextError() (e icmpError, err error) {
 	var n int
 	var about unix.Sockaddr
 	rerr := raw.Read(func(fd uintptr) bool {
+		var pending int
+		pending, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) // which clears it
+		if err != nil || pending == 0 {
+			return err != nil
+		}
 		_, n, _, about, err = unix.Recvmsg(int(fd), make([]byte, 2048), control, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-		return !errors.Is(err, unix.EAGAIN)
+		return true
 	})
 	if rerr != nil {
 		return e, rerr // the deadline
