@@ -33,6 +33,8 @@ SOAK       ?= 60
 FUZZTIME   ?= 30s
 # Packages without root, kernel or network tests: those the race detector runs on.
 RACE       := ./lb/... ./controller/... ./cmd/...
+# Modules beside the main one, for what would not go together with it.
+MODULES    := perf/lab/kube/proxycheck perf/lab/kube/binaries/kubernetes perf/lab/kube/binaries/containerd
 
 ##@ Build and try
 
@@ -68,8 +70,7 @@ endif
 
 .PHONY: verify
 verify: deps-verify verify-generated verify-manifests lint ## Generated code and manifests are fresh, lint, shellcheck
-	$(GO) mod tidy -diff
-	cd perf/lab/kube/proxycheck && $(GO) mod tidy -diff
+	for module in . $(MODULES); do $(GO) -C $$module mod tidy -diff; done
 	shellcheck .ci/run deploy/kind/up
 
 .PHONY: lint
@@ -181,4 +182,4 @@ clean: ## Remove what was built and measured
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

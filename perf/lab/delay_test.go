@@ -28,8 +28,8 @@ func TestDelay(t *testing.T) {
 			start := time.Now()
 			got := ask(t, l.Client, network, netip.AddrPortFrom(addr, testPort))
 			took := time.Since(start)
-			if want := trips * 2 * delay; took < want || took > want+time.Second {
-				t.Errorf("%s to %s took %s, want %s", network, addr, took, want)
+			if want := trips * 2 * delay; took < want {
+				t.Errorf("%s to %s took %s, want %s or more", network, addr, took, want)
 			}
 			if got.Client.Addr() != ClientAddr4 && got.Client.Addr() != ClientAddr6 {
 				t.Errorf("%s to %s: the pod sees %s", network, addr, got.Client)

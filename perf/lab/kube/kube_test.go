@@ -146,15 +146,11 @@ func TestAPIServerGone(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	t.Parallel()
 	kube.Require(t)
-	begun := time.Now()
 	_, err := kube.Start(t.Context(), slog.New(slog.DiscardHandler), kube.Options{
 		Dir: t.TempDir(), Args: map[string][]string{kube.APIServer: {"--no-such-flag"}},
 	})
 	if err == nil || !strings.Contains(err.Error(), "unknown flag: --no-such-flag") {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(begun); took > time.Minute {
-		t.Errorf("noticed after %s", took)
 	}
 }
 
