@@ -48,6 +48,10 @@ func cgroupHierarchies() ([]cgroupHierarchy, error) {
 	return all, nil
 }
 
+// cgroupShares give a lab's cgroup as much of the processors as ten processes
+// outside of all cgroups have: it is a whole machine that shares this one.
+var cgroupShares = map[string]string{"cpu.shares": "10240", "cpu.weight": "1000"}
+
 // AddCgroup makes a cgroup in every hierarchy and returns its path below their
 // roots. The lab ends with it whatever runs in it and below it.
 func (l *Lab) AddCgroup(name string) (path string, err error) {
@@ -59,6 +63,12 @@ func (l *Lab) AddCgroup(name string) (path string, err error) {
 	for _, h := range all {
 		if err := os.Mkdir(filepath.Join(h.path, path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("make cgroup: %w", err)
+		}
+		for file, value := range cgroupShares {
+			err := os.WriteFile(filepath.Join(h.path, path, file), []byte(value), 0)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+				return "", fmt.Errorf("set share of cgroup: %w", err)
+			}
 		}
 	}
 	return path, nil
