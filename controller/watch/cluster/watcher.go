@@ -9,7 +9,9 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,11 +21,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	toolscache "k8s.io/client-go/tools/cache"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
 	"github.com/fairlead/fairlead/controller/config"
 	"github.com/fairlead/fairlead/controller/desired/kube"
 	"github.com/fairlead/fairlead/controller/ipam"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Finalizer holds a Service until its address is no longer announced. It is
@@ -57,8 +60,7 @@ func marked(o *corev1.Service) bool {
 	return false
 }
 
-// Snapshot is one state of the cluster. Maps and lists are the reader's own,
-// what is in them is not.
+// Snapshot is one state of the cluster. Whoever has one only reads it.
 type Snapshot struct {
 	Services   map[types.NamespacedName]*Service
 	Namespaces map[string]labels.Set
@@ -81,6 +83,7 @@ type Watcher struct {
 
 	mu         sync.Mutex
 	services   map[types.NamespacedName]*Service
+	shared     bool // services is in a Snapshot, and has to be copied before a change
 	touched    map[types.NamespacedName]bool
 	revision   uint64
 	objects    objects
@@ -137,27 +140,24 @@ func (w *Watcher) Synced() bool {
 func (w *Watcher) Snapshot(now time.Time) *Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &Snapshot{
-		Services:   make(map[types.NamespacedName]*Service, len(w.services)),
-		Namespaces: make(map[string]labels.Set, len(w.namespaces)),
-	}
 	w.apply(now)
+	w.shared = true
+	s := &Snapshot{
+		Services: w.services, Namespaces: maps.Clone(w.namespaces), Config: w.objects.config(),
+		Touched: slices.Collect(maps.Keys(w.touched)), Revision: w.revision, Configured: w.configured,
+	}
 	if at, ok := w.state.NextExpiry(); ok {
 		s.Again = at
 	}
-	for name, one := range w.services {
-		s.Services[name] = one
-	}
-	s.Config = w.objects.config()
-	for name, set := range w.namespaces {
-		s.Namespaces[name] = set
-	}
-	for name := range w.touched {
-		s.Touched = append(s.Touched, name)
-	}
 	clear(w.touched)
-	s.Revision, s.Configured = w.revision, w.configured
 	return s
+}
+
+// unshare makes services w's own again, which a Snapshot has.
+func (w *Watcher) unshare() {
+	if w.shared {
+		w.services, w.shared = maps.Clone(w.services), false
+	}
 }
 
 // apply brings problems up to date, and touches the Services that have others.
@@ -231,6 +231,7 @@ func (w *Watcher) putService(o *corev1.Service) {
 	if old == nil || old.IPAM != one.IPAM {
 		w.revision++
 	}
+	w.unshare()
 	w.services[name] = one
 	w.touched[name] = true
 	w.signal()
@@ -238,6 +239,7 @@ func (w *Watcher) putService(o *corev1.Service) {
 
 func (w *Watcher) dropService(name types.NamespacedName) {
 	if w.services[name] != nil {
+		w.unshare()
 		delete(w.services, name)
 		w.touched[name] = true
 		w.revision++
