@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -121,8 +122,8 @@ func (w *world) readiness() {
 }
 
 // allUnready refuses new connections, as kube-proxy does, and keeps the old
-// ones. Datagrams cannot be told from old ones before the node that has their
-// Pod; they are dropped there.
+// ones. A datagram is an old one if one came from its port before; the others
+// are dropped at the node that has their Pod.
 func (w *world) allUnready() {
 	pods := w.pods("web", replicas)
 	w.during("all unready", func() {
@@ -130,6 +131,7 @@ func (w *world) allUnready() {
 			w.must(w.nodes.SetReady(w.t.Context(), namespace, pod.Name, false))
 		}
 		w.backends("web", 0, replicas)
+		w.freshPorts()
 		for _, to := range webTargets() {
 			r := traffic.Requests(w.t.Context(), w.Lab.Client, to, 8)
 			if r.Failed != 8 || to.Network == "tcp" && !errors.Is(r.FirstError, unix.ECONNREFUSED) {
@@ -144,6 +146,13 @@ func (w *world) allUnready() {
 		w.backends("web", replicas, 0)
 		w.requests()
 	})
+}
+
+// freshPorts gives the client other ports than its datagrams came from before.
+func (w *world) freshPorts() {
+	w.t.Helper()
+	const path = "/proc/sys/net/ipv4/ip_local_port_range" // IPv6's, too
+	w.must(w.Lab.Client.Do(func() error { return os.WriteFile(path, []byte("20000 29999"), 0) }))
 }
 
 // label takes a Pod out of its Service, which gets another one in its place.
