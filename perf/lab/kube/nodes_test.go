@@ -109,17 +109,22 @@ func TestNodes(t *testing.T) {
 		if err := nodes.List[0].StartKubelet(ctx); err != nil {
 			t.Fatal(err)
 		}
-		again, err := c.ReadyPods(ctx, "default", "app=web")
-		if err := wantCount(len(again), 6, err); err != nil {
-			t.Errorf("ready Pods: %v", err)
-		}
+		// It knows its Pods a moment after it says that it is healthy.
+		waitFor(t, "the same Pods", func() error {
+			again, err := c.ReadyPods(ctx, "default", "app=web")
+			if err == nil && len(again) == 6 {
+				out, err := c.Kubectl(ctx, "", "exec", pods[0].Name, "--", "/fairlead", "version")
+				if err == nil && !strings.Contains(out, "fairlead") {
+					err = fmt.Errorf("exec: %q", out)
+				}
+				return err
+			}
+			return wantCount(len(again), 6, err)
+		})
 	})
-	t.Run("exec", func(t *testing.T) {
-		out, err := c.Kubectl(ctx, "", "exec", pods[0].Name, "--", "/fairlead", "version")
-		if err != nil || !strings.Contains(out, "fairlead") {
-			t.Errorf("%q, %v", out, err)
-		}
-		if out, err := c.Kubectl(ctx, "", "logs", pods[0].Name); err != nil || !strings.Contains(out, "ready") {
+	t.Run("logs", func(t *testing.T) {
+		out, err := c.Kubectl(ctx, "", "logs", pods[0].Name)
+		if err != nil || !strings.Contains(out, "ready") {
 			t.Errorf("%q, %v", out, err)
 		}
 	})
