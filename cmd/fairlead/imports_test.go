@@ -36,14 +36,16 @@ var forbidden = []struct {
 	{"controller", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium", "github.com/vishvananda", pcapLibrary}},
 	{"controller/desired", []string{module + "controller/watch", module + "controller/status", module + "announce"}},
 	{"controller/ipam", []string{module + "controller/watch", module + "controller/status", module + "announce"}},
-	{"announce", []string{module + "xdp", module + "perf", module + "cmd", "github.com/cilium/ebpf"}},
+	{"announce", []string{
+		module + "xdp", module + "perf", module + "cmd", "github.com/cilium/ebpf", "k8s.io/client-go", "sigs.k8s.io/controller-runtime",
+	}},
 	{"perf", []string{module + "cmd"}},
 }
 
 // pure packages have no syscalls, clock or goroutines.
 var pure = []string{
 	"lb", "lb/maglev", "lb/packet", "lb/flow", "lb/forward", "controller/desired", "controller/desired/kube", "controller/ipam",
-	"controller/config", "controller/migrate",
+	"controller/config", "controller/migrate", "announce",
 }
 
 // goPackage is the part of `go list -json` that counts here.
