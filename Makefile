@@ -21,7 +21,7 @@ DEPS_VERIFY := $(CLANG) $(LLVM) libbpf-dev linux-libc-dev shellcheck
 DEPS_DEMO   := iproute2 nftables
 DEPS_KUBE   := nftables runc containernetworking-plugins
 # gcc and libc6-dev are for Go's race detector.
-DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) $(DEPS_KUBE) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping
+DEPS_TEST   := $(DEPS_VERIFY) $(DEPS_DEMO) $(DEPS_KUBE) gcc libc6-dev iperf3 ethtool tcpdump iputils-ping frr
 
 # The name that the image gets; push it where the nodes can pull it.
 IMAGE      ?= registry.example/fairlead:dev
