@@ -41,8 +41,8 @@ type Change struct {
 type Options struct {
 	Log *slog.Logger
 	// Changed is told of every change, one at a time and in order, by a
-	// goroutine of the Server. It may call the Server. A change may still come
-	// when its peer has just left the set.
+	// goroutine of the Server. It may call the Server, but not Close it. A change
+	// may still come when its peer has just left the set.
 	Changed func(Change)
 	// Within runs what opens sockets, for a Server in another network
 	// namespace than the process; nil: as it is.
@@ -324,9 +324,12 @@ func (r *receiver) isFrom(p Path, a arrival) bool {
 func (s *Server) tick(one *running) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if one.gone {
-		return
+	if !one.gone {
+		s.ticked(one)
 	}
+}
+
+func (s *Server) ticked(one *running) {
 	if at, ok := one.session.expiry(); ok && !time.Now().Before(at) {
 		if r := s.receivers[one.path.where()]; r != nil {
 			s.drain(r)
@@ -413,7 +416,7 @@ func (s *Server) tell() {
 }
 
 // Close ends all sessions with a word to the peers, and returns when nothing of
-// the Server runs any more. Changed must not call it.
+// the Server runs any more.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if s.closed {

@@ -221,6 +221,32 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// A node that had no time to read packets does not blame the peer for it.
+func TestLateReader(t *testing.T) {
+	l := lab.ForTest(t, lab.Options{Nodes: 2})
+	a, b := newSide(t, l.Nodes[0].Namespace), newSide(t, l.Nodes[1].Namespace)
+	a.sync(t, Peer{Path{Addr: l.Nodes[1].Addrs[0]}, Profile{Transmit: 20 * ms, Receive: 20 * ms, Multiplier: 255}})
+	b.sync(t, Peer{Path{Addr: l.Nodes[0].Addrs[0]}, Profile{Transmit: 20 * ms, Receive: 20 * ms}})
+	a.await(t, "detection in 60ms", func(r SessionReport) bool { return r.State == Up && r.Detection == 60*ms })
+	b.await(t, "up", is(Up))
+
+	a.Server.mu.Lock() // nothing is read but what one goroutine has in hand
+	defer a.Server.mu.Unlock()
+	var one *running
+	for _, one = range a.sessions {
+	}
+	late, _ := one.session.expiry()
+	before := b.only(t).Sent
+	if err := lab.Poll(t.Context(), patience, func() bool { return time.Now().After(late) && b.only(t).Sent > before+5 }); err != nil {
+		t.Fatal(err)
+	}
+	received := one.report.Received
+	a.ticked(one)
+	if one.session.State() != Up || one.report.Received < received+5 {
+		t.Errorf("%s after %d packets that waited", one.session.State(), one.report.Received-received)
+	}
+}
+
 // An interface may come later.
 func TestInterfaceComes(t *testing.T) {
 	l := lab.ForTest(t, lab.Options{Nodes: 1})

@@ -309,6 +309,8 @@ func (s *Session) step(now time.Time, send bool) Step {
 	return step
 }
 
+// packet has the flag C clear: the session ends with its program, while the node
+// forwards on (RFC 5882 section 4.3.2).
 func (s *Session) packet() Packet {
 	return Packet{
 		Diag: s.diag, State: s.state, Poll: s.polling, Multiplier: s.profile.Multiplier,
