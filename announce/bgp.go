@@ -139,24 +139,18 @@ func (w *work) noPeer(a *bgpAdvertisement) Reason {
 	return reason(ProtocolBGP, CodeNoPeer, "BGPAdvertisement %q: %s", a.Name, text)
 }
 
-// nextHop is what the routes for an address say to a peer. The session's own
-// address does where it is of the family, and on links without addresses (RFC
-// 8950); else the node's address of the family.
+// nextHop is what the routes for an address say to a peer: the session's own
+// address where it is of the family, else the node's.
 func (w *work) nextHop(p *Peer, vip netip.Addr) (netip.Addr, Reason) {
 	family := "IPv6"
 	if vip.Is4() {
 		family = "IPv4"
 	}
-	linkLocal := !p.Addr.IsValid()
-	own := vip.Is6() // of a link-local session
-	if !linkLocal {
-		own = p.Addr.Is4() == vip.Is4()
-	}
-	switch {
-	case !own && !p.DualStack:
-		return netip.Addr{}, reason(ProtocolBGP, CodeNoFamily, "the session with BGPPeer %q does not carry %s: want dualStackAddressFamily", p.Name, family)
-	case own || linkLocal:
+	switch own := p.Addr.Is4() == vip.Is4(); {
+	case own:
 		return netip.Addr{}, Reason{}
+	case !p.DualStack:
+		return netip.Addr{}, reason(ProtocolBGP, CodeNoFamily, "the session with BGPPeer %q does not carry %s: want dualStackAddressFamily", p.Name, family)
 	}
 	for _, addr := range w.Nodes[w.self].Addrs {
 		if addr.Is4() == vip.Is4() {

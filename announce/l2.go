@@ -54,7 +54,7 @@ func (w *work) answer(v *VIP, services []*Service, advertisements []int) {
 	if all {
 		interfaces = nil
 	}
-	v.L2 = &L2{Candidates: w.candidates(services, advertisements), Interfaces: sorted(interfaces, strings.Compare)}
+	v.L2 = &L2{Key: services[0].VIPs[0], Candidates: w.candidates(services, advertisements), Interfaces: sorted(interfaces, strings.Compare)}
 }
 
 // candidates are the nodes that may answer for an address, by what every node

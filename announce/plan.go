@@ -26,7 +26,8 @@ type PeerPlan struct {
 // Route is a prefix with its attributes.
 type Route struct {
 	Prefix netip.Prefix
-	// NextHop is the node's address; the zero value: the session's own one.
+	// NextHop is an address of the node; the zero value: the session's own one,
+	// which is of the family. It is the same for all routes of a peer and family.
 	NextHop     netip.Addr
 	LocalPref   uint32   // 0: none
 	Prepend     int      // times that the own AS number is there once more
@@ -48,6 +49,9 @@ type VIP struct {
 // L2 says that a node may answer for an address. Who does is decided among the
 // candidates that live; every one of them has the same list.
 type L2 struct {
+	// Key is what the election goes by: the first VIP of the Service, the first
+	// one by name of several, so that one node answers for both families.
+	Key        netip.Addr
 	Candidates []Candidate // the highest weight first, then by name
 	Interfaces []string    // names and patterns of this node; nil: all
 }

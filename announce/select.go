@@ -31,7 +31,6 @@ type work struct {
 	self     int // index in Nodes; -1: unknown
 	services map[netip.Addr][]*Service
 	order    []netip.Addr
-	ranges   []pooled
 	unfit    []Reason // of each node; without a code: it is fit
 	noneFit  bool
 
@@ -43,16 +42,11 @@ type work struct {
 	problems []Problem
 }
 
-// pooled is a range with its pool.
-type pooled struct {
-	Range
-	pool string
-}
-
 func newWork(s State, node string) *work {
 	w := &work{State: s, services: map[netip.Addr][]*Service{}, routes: map[string]map[netip.Prefix]*route{}, rankings: map[string][]Candidate{}}
 	w.Nodes = ordered(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	w.Services = ordered(s.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	w.Pools = ordered(s.Pools, func(a, b Pool) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name)) })
 	w.Peers = ordered(s.Peers, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
 	w.self = slices.IndexFunc(w.Nodes, func(n Node) bool { return n.Name == node })
 	w.noneFit = true
@@ -69,12 +63,6 @@ func newWork(s State, node string) *work {
 		}
 	}
 	slices.SortFunc(w.order, netip.Addr.Compare)
-	for _, p := range s.Pools {
-		for _, r := range p.Ranges {
-			w.ranges = append(w.ranges, pooled{r, p.Name})
-		}
-	}
-	slices.SortFunc(w.ranges, func(a, b pooled) int { return a.From.Compare(b.From) })
 	for i := range w.Peers {
 		if p := &w.Peers[i]; w.self >= 0 && p.Nodes.matches(w.Nodes[w.self].Labels) {
 			w.peers = append(w.peers, p)
@@ -136,12 +124,12 @@ func (w *work) vip(addr netip.Addr, services []*Service) VIP {
 }
 
 func (w *work) poolOf(addr netip.Addr) string {
-	i, found := slices.BinarySearchFunc(w.ranges, addr, func(p pooled, a netip.Addr) int { return p.From.Compare(a) })
-	if !found {
-		i--
-	}
-	if i >= 0 && addr.Compare(w.ranges[i].To) <= 0 {
-		return w.ranges[i].pool
+	for i := range w.Pools {
+		for _, r := range w.Pools[i].Ranges {
+			if addr.Compare(r.From) >= 0 && addr.Compare(r.To) <= 0 {
+				return w.Pools[i].Name
+			}
+		}
 	}
 	return ""
 }

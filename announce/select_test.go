@@ -41,8 +41,8 @@ func world() *State {
 	s := &State{
 		Services: []Service{{Name: "ns/web", Labels: labels.Set{"app": "web"}, VIPs: []netip.Addr{vip4, vip6}, Serving: []string{"a", "b"}}},
 		Pools: []Pool{
-			{"lan", []Range{{addr("192.0.2.0"), addr("192.0.2.127")}, {addr("2001:db8::"), addr("2001:db8::ff")}}},
-			{"other", []Range{{addr("192.0.2.128"), addr("192.0.2.255")}}},
+			{"lan", time.Unix(1, 0), []Range{{addr("192.0.2.0"), addr("192.0.2.127")}, {addr("2001:db8::"), addr("2001:db8::ff")}}},
+			{"other", time.Unix(2, 0), []Range{{addr("192.0.2.0"), addr("192.0.2.255")}}}, // the older one has its half
 		},
 		L2:          []L2Advertisement{{Selection: Selection{Name: "l2", Pools: []string{"lan"}}}},
 		BGP:         []BGPAdvertisement{{Selection: Selection{Name: "bgp", Pools: []string{"lan"}}, Length4: 32, Length6: 128}},
@@ -83,6 +83,9 @@ func said(p Plan) []string {
 		line := fmt.Sprintf("%s of %s: to %s", v.Addr, strings.Join(v.Services, ","), strings.Join(v.Peers, ","))
 		if v.L2 != nil {
 			line += ", l2"
+			if v.L2.Key != v.Addr {
+				line += " as " + v.L2.Key.String()
+			}
 			for _, c := range v.L2.Candidates {
 				line += fmt.Sprintf(" %s/%d", c.Node, c.Weight)
 			}
@@ -106,7 +109,7 @@ var all = []string{
 	"peer r4", "  192.0.2.1/32",
 	"peer r6", "  2001:db8::1/128",
 	"192.0.2.1 of ns/web: to r4, l2 a/0 b/0 c/0",
-	"2001:db8::1 of ns/web: to r6, l2 a/0 b/0 c/0",
+	"2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0 c/0",
 }
 
 // none is what it does where one reason forbids everything.
@@ -136,7 +139,7 @@ func TestSelect(t *testing.T) {
 			none(`NodeExcluded: node "a" has the label node.kubernetes.io/exclude-from-external-load-balancers`)},
 		{"other node excluded", func(s *State) { s.node("b").Labels[LabelExclude] = "" }, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/web: to r4, l2 a/0 c/0", "2001:db8::1 of ns/web: to r6, l2 a/0 c/0",
+			"192.0.2.1 of ns/web: to r4, l2 a/0 c/0", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 c/0",
 		}},
 		{"network unavailable", func(s *State) { s.node("a").NetworkUnavailable = true },
 			none(`NetworkUnavailable: node "a" has the condition NetworkUnavailable`)},
@@ -149,7 +152,7 @@ func TestSelect(t *testing.T) {
 		{"no endpoints", func(s *State) { s.Services[0].Serving = nil }, none("NoEndpoints: no endpoint serves")},
 		{"local, here", func(s *State) { s.Services[0].Local = true }, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/web: to r4, l2 a/0 b/0", "2001:db8::1 of ns/web: to r6, l2 a/0 b/0",
+			"192.0.2.1 of ns/web: to r4, l2 a/0 b/0", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0",
 		}},
 		{"local, elsewhere", func(s *State) { s.Services[0].Local, s.Services[0].Serving = true, []string{"b"} },
 			none(`NoLocalEndpoint: externalTrafficPolicy is Local, and no endpoint on node "a" serves`)},
@@ -161,7 +164,12 @@ func TestSelect(t *testing.T) {
 		}},
 
 		// Pools and what advertisements are for.
-		{"no pool", func(s *State) { s.Pools = s.Pools[1:] }, []string{
+		{"other pool", func(s *State) { s.Pools[1].Created = time.Time{} }, []string{
+			"peer r4", "peer r6", "  2001:db8::1/128",
+			"192.0.2.1 of ns/web: to ", `not NoAdvertisement: no L2Advertisement or BGPAdvertisement is for IPAddressPool "other"`,
+			"2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0 c/0",
+		}},
+		{"no pool", func(s *State) { s.Pools = nil }, []string{
 			"peer r4", "peer r6",
 			"192.0.2.1 of ns/web: to ", "not NoPool: no IPAddressPool has 192.0.2.1",
 			"2001:db8::1 of ns/web: to ", "not NoPool: no IPAddressPool has 2001:db8::1",
@@ -172,7 +180,7 @@ func TestSelect(t *testing.T) {
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128", "192.0.2.1 of ns/web: to r4", "2001:db8::1 of ns/web: to r6",
 		}},
 		{"l2 alone", func(s *State) { s.BGP, s.Peers = nil, nil }, []string{
-			"192.0.2.1 of ns/web: to , l2 a/0 b/0 c/0", "2001:db8::1 of ns/web: to , l2 a/0 b/0 c/0",
+			"192.0.2.1 of ns/web: to , l2 a/0 b/0 c/0", "2001:db8::1 of ns/web: to , l2 as 192.0.2.1 a/0 b/0 c/0",
 		}},
 		{"service selected", func(s *State) { s.L2[0].Services, s.BGP[0].Services = is("app=web"), is("app=db|app") }, all},
 		{"service not selected", func(s *State) { s.L2[0].Services, s.BGP[0].Services = is("app=db"), is("app=db") },
@@ -182,7 +190,7 @@ func TestSelect(t *testing.T) {
 			s.L2[0].Services, s.BGP[0].Services = is("app=web"), is("app=web")
 		}, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/db,ns/web: to r4", "2001:db8::1 of ns/web: to r6, l2 a/0 b/0 c/0",
+			"192.0.2.1 of ns/db,ns/web: to r4", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0 c/0",
 		}},
 		{"selector that makes no sense", func(s *State) {
 			s.L2[0].Nodes, s.BGP[0].Nodes = Choice{labels.Nothing()}, Choice{labels.Nothing()}
@@ -202,7 +210,7 @@ func TestSelect(t *testing.T) {
 			s.L2[0].Interfaces = []string{"eth1", "bond*"}
 		}, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/web: to r4, l2 c/15 b/10 a/0 on bond*,eth1", "2001:db8::1 of ns/web: to r6, l2 c/15 b/10 a/0 on bond*,eth1",
+			"192.0.2.1 of ns/web: to r4, l2 c/15 b/10 a/0 on bond*,eth1", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 c/15 b/10 a/0 on bond*,eth1",
 		}},
 		{"several advertisements add up", func(s *State) {
 			s.L2[0].Nodes, s.L2[0].Interfaces = is("name=a|name=c"), []string{"eth1"}
@@ -211,7 +219,7 @@ func TestSelect(t *testing.T) {
 				Interfaces: []string{"eth0", "eth1"}, Preferred: []Preference{{1, is("name")[0]}}})
 		}, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/web: to r4, l2 a/11 c/10 on eth0,eth1", "2001:db8::1 of ns/web: to r6, l2 a/11 c/10 on eth0,eth1",
+			"192.0.2.1 of ns/web: to r4, l2 a/11 c/10 on eth0,eth1", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/11 c/10 on eth0,eth1",
 		}},
 		{"one without interfaces is for all", func(s *State) {
 			s.L2[0].Interfaces = []string{"eth1"}
@@ -222,14 +230,25 @@ func TestSelect(t *testing.T) {
 			s.L2 = append(s.L2, L2Advertisement{Selection: Selection{Name: "more", Pools: []string{"lan"}}, Interfaces: []string{"eth1"}})
 		}, []string{
 			"peer r4", "  192.0.2.1/32", "peer r6", "  2001:db8::1/128",
-			"192.0.2.1 of ns/web: to r4, l2 a/0 b/0 c/0 on eth1", "2001:db8::1 of ns/web: to r6, l2 a/0 b/0 c/0 on eth1",
+			"192.0.2.1 of ns/web: to r4, l2 a/0 b/0 c/0 on eth1", "2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0 c/0 on eth1",
+		}},
+
+		{"services that share an address share a key", func(s *State) {
+			s.Services = append(s.Services, Service{Name: "ns/z", VIPs: []netip.Addr{addr("2001:db8::2"), vip4}, Serving: []string{"c"}},
+				Service{Name: "ns/db", VIPs: []netip.Addr{vip4, addr("192.0.2.2")}, Serving: []string{"c"}})
+			s.Held[addr("2001:db8::2")], s.Held[addr("192.0.2.2")], s.BGP, s.Peers = true, true, nil, nil
+		}, []string{
+			"192.0.2.1 of ns/db,ns/web,ns/z: to , l2 a/0 b/0 c/0",
+			"192.0.2.2 of ns/db: to , l2 as 192.0.2.1 a/0 b/0 c/0",
+			"2001:db8::1 of ns/web: to , l2 as 192.0.2.1 a/0 b/0 c/0",
+			"2001:db8::2 of ns/z: to , l2 a/0 b/0 c/0",
 		}},
 
 		// Peers.
 		{"peer of other nodes", func(s *State) { s.Peers[1].Nodes = is("name=b") }, []string{
 			"peer r6", "  2001:db8::1/128",
 			"192.0.2.1 of ns/web: to , l2 a/0 b/0 c/0", `not bgp NoFamily: the session with BGPPeer "r6" does not carry IPv4: want dualStackAddressFamily`,
-			"2001:db8::1 of ns/web: to r6, l2 a/0 b/0 c/0",
+			"2001:db8::1 of ns/web: to r6, l2 as 192.0.2.1 a/0 b/0 c/0",
 		}},
 		{"named peer of other nodes", func(s *State) {
 			s.Peers[1].Nodes, s.BGP[0].Peers, s.L2 = is("name=b"), []string{"r4"}, nil
@@ -258,7 +277,7 @@ func TestSelect(t *testing.T) {
 		}, []string{
 			"peer r4", "  192.0.2.1/32", "  2001:db8::1/128 via fd00::2",
 			"peer r6", "  192.0.2.1/32 via 10.0.0.2", "  2001:db8::1/128",
-			"peer unnumbered", "  192.0.2.1/32", "  2001:db8::1/128",
+			"peer unnumbered", "  192.0.2.1/32 via 10.0.0.2", "  2001:db8::1/128",
 			"peer unnumbered6", "  2001:db8::1/128",
 			"192.0.2.1 of ns/web: to r4,r6,unnumbered", "2001:db8::1 of ns/web: to r4,r6,unnumbered,unnumbered6",
 		}},
@@ -366,8 +385,8 @@ func random(r *rand.Rand, services, nodes int) *State {
 		s.Services = append(s.Services, one)
 	}
 	s.Pools = []Pool{
-		{"p0", []Range{{addr("192.0.2.0"), addr("192.0.2.5")}, {addr("2001:db8::"), addr("2001:db8::5")}}},
-		{"p1", []Range{{addr("192.0.2.6"), addr("192.0.200.255")}, {addr("2001:db8::6"), addr("2001:db8::ffff")}}},
+		{"p0", time.Unix(int64(r.IntN(3)), 0), []Range{{addr("192.0.2.0"), addr("192.0.2.5")}, {addr("2001:db8::"), addr("2001:db8::5")}}},
+		{"p1", time.Unix(1, 0), []Range{{addr("192.0.2.3"), addr("192.0.200.255")}, {addr("2001:db8::3"), addr("2001:db8::ffff")}}},
 	}
 	choices := []Choice{nil, is("rack=0"), is("rack=1|rack=2")}
 	for i := range 3 {
@@ -396,7 +415,6 @@ func TestOrder(t *testing.T) {
 		shuffle(r, s.BGP)
 		shuffle(r, s.Peers)
 		for i := range s.Services {
-			shuffle(r, s.Services[i].VIPs)
 			shuffle(r, s.Services[i].Serving)
 		}
 		for i := range s.L2 {

@@ -12,8 +12,8 @@ import (
 // LabelExclude is the label, of any value, that keeps a node from announcing.
 const LabelExclude = "node.kubernetes.io/exclude-from-external-load-balancers"
 
-// State is what a node knows of the cluster and of itself. Lists are in any
-// order; names in one are not there twice. Objects that are not used
+// State is what a node knows of the cluster and of itself. Lists of objects are
+// in any order; names in one are not there twice. Objects that are not used
 // (config.Result.Unused) are left out.
 type State struct {
 	Nodes    []Node
@@ -45,8 +45,8 @@ type Node struct {
 type Service struct {
 	Name   string // namespace/name
 	Labels labels.Set
-	VIPs   []netip.Addr
-	Local  bool // externalTrafficPolicy
+	VIPs   []netip.Addr // as Service.status has them: their order counts, see L2.Key
+	Local  bool         // externalTrafficPolicy
 	// Serving are the names of the nodes with an endpoint that serves.
 	Serving []string
 }
@@ -54,10 +54,11 @@ type Service struct {
 // Range is From to To, both included.
 type Range struct{ From, To netip.Addr }
 
-// Pool is an IPAddressPool. Pools do not overlap.
+// Pool is an IPAddressPool. What is in two of them is the older one's.
 type Pool struct {
-	Name   string
-	Ranges []Range
+	Name    string
+	Created time.Time
+	Ranges  []Range
 }
 
 // Choice is a list of selectors of which one has to match; an empty one matches
@@ -104,8 +105,8 @@ type BGPAdvertisement struct {
 type Peer struct {
 	Name  string
 	Nodes Choice
-	// Addr is the peer's address; the zero value: it is found by its link-local
-	// address on an interface.
+	// Addr is the peer's address; the zero value: the link-local IPv6 address
+	// that it has on an interface.
 	Addr      netip.Addr
 	DualStack bool // routes of both families go over the session
 }
