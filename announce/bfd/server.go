@@ -379,8 +379,11 @@ func (s *Server) send(one *running, p Packet) {
 			one.sender = nil
 		}
 	}
-	if (err == nil) != (one.report.Err == nil) {
-		s.options.Log.Info("BFD sends", "peer", one.path.Addr, "err", err)
+	switch before := one.report.Err; {
+	case err != nil && before == nil:
+		s.options.Log.Error("send bfd packet", "peer", one.path.Addr, "interface", one.path.Interface, "err", err)
+	case err == nil && before != nil:
+		s.options.Log.Info("bfd packets leave again", "peer", one.path.Addr, "interface", one.path.Interface)
 	}
 	one.report.Err = err
 }

@@ -247,19 +247,28 @@ func TestLateReader(t *testing.T) {
 	}
 }
 
-// An interface may come later.
+// An interface may come later, go, and be another one of the same name.
 func TestInterfaceComes(t *testing.T) {
 	l := lab.ForTest(t, lab.Options{Nodes: 1})
 	n := l.Nodes[0].Namespace
 	a := newSide(t, n)
-	a.sync(t, Peer{Path{Addr: netip.MustParseAddr("192.0.2.2"), Interface: "later"}, fast})
-	a.await(t, "error", func(r SessionReport) bool { return errors.Is(r.Err, unix.ENODEV) && r.SendErrors > 0 })
-	for _, args := range []string{"link add later type veth peer name other", "link set other up", "link set later up", "addr add 192.0.2.1/24 dev later"} {
-		if out, err := n.Output(t.Context(), "ip", strings.Fields(args)...); err != nil {
-			t.Fatalf("ip %s: %v: %s", args, err, out)
+	ip := func(commands ...string) {
+		t.Helper()
+		for _, args := range commands {
+			if out, err := n.Output(t.Context(), "ip", strings.Fields(args)...); err != nil {
+				t.Fatalf("ip %s: %v: %s", args, err, out)
+			}
 		}
 	}
-	a.await(t, "sends", func(r SessionReport) bool { return r.Err == nil && r.Sent > 0 })
+	a.sync(t, Peer{Path{Addr: netip.MustParseAddr("192.0.2.2"), Interface: "later"}, fast})
+	a.await(t, "error", func(r SessionReport) bool { return errors.Is(r.Err, unix.ENODEV) && r.SendErrors > 0 })
+	for range 2 {
+		ip("link add later type veth peer name other", "link set other up", "link set later up", "addr add 192.0.2.1/24 dev later")
+		sent := a.only(t).Sent
+		a.await(t, "sends", func(r SessionReport) bool { return r.Err == nil && r.Sent > sent })
+		ip("link delete later")
+		a.await(t, "error", func(r SessionReport) bool { return r.Err != nil })
+	}
 }
 
 // What is dropped is counted by reason and changes nothing. What is sent is as

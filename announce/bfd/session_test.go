@@ -122,6 +122,13 @@ func TestDetection(t *testing.T) {
 	if got := s.Detection(); got != 800*ms {
 		t.Fatalf("detection time %s, want 800ms", got)
 	}
+	quick := slow
+	quick.DesiredTx = 20 * ms
+	receive1(t, s, start, quick)
+	if got := s.Detection(); got != 200*ms {
+		t.Fatalf("detection time %s, want 200ms: four times what we want to receive", got)
+	}
+	receive1(t, s, start, slow)
 	s.Tick(start.Add(799 * ms))
 	if s.State() != Up {
 		t.Fatal("down before its time")
@@ -273,6 +280,23 @@ func TestQuiet(t *testing.T) {
 				t.Error("does not tell that it is down")
 			}
 		})
+	}
+}
+
+// Section 6.8.7: a poll goes on, whatever the peer's mode.
+func TestPollInDemandMode(t *testing.T) {
+	s := in(t, fast, Up)
+	p := from(Up)
+	p.Demand = true
+	receive1(t, s, start, p)
+	s.Configure(start, Profile{Transmit: 40 * ms, Receive: 50 * ms})
+	if step := s.Tick(start.Add(50 * ms)); !step.Send || !step.Packet.Poll {
+		t.Fatalf("%+v", step)
+	}
+	p.Final = true
+	receive1(t, s, start.Add(60*ms), p)
+	if step := s.Tick(start.Add(110 * ms)); step.Send {
+		t.Errorf("sends after the answer: %+v", step)
 	}
 }
 
