@@ -32,7 +32,7 @@ SCALE_FLAGS ?=
 SOAK       ?= 60
 FUZZTIME   ?= 30s
 # Packages without root, kernel or network tests: those the race detector runs on.
-RACE       := ./lb/... ./controller/... ./cmd/...
+RACE       := ./lb/... ./controller/... ./announce/bgp/guard ./cmd/...
 # Modules beside the main one, for what would not go together with it.
 MODULES    := perf/lab/kube/proxycheck perf/lab/kube/binaries/kubernetes perf/lab/kube/binaries/containerd
 
