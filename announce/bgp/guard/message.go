@@ -135,11 +135,12 @@ func (n Notification) Append(b []byte) []byte {
 // Codes of NOTIFICATIONs (RFC 4271 section 4.5) and subcodes of Cease (RFC
 // 4486, RFC 9384).
 const (
-	CodeHeader    = 1
-	CodeOpen      = 2
-	CodeFSM       = 5
-	CodeCease     = 6
-	OpenBadPeerAS = 2
+	CodeHeader      = 1
+	CodeOpen        = 2
+	CodeFSM         = 5
+	CodeCease       = 6
+	OpenBadPeerAS   = 2
+	OpenUnsupported = 7
 
 	CeaseShutdown     = 2
 	CeaseDeconfigured = 3
@@ -156,7 +157,7 @@ var codeNames = map[uint8]string{
 
 var subcodeNames = map[[2]uint8]string{
 	{CodeOpen, 1}: "unsupported version number", {CodeOpen, OpenBadPeerAS}: "bad peer AS", {CodeOpen, 3}: "bad BGP identifier",
-	{CodeOpen, 4}: "unsupported optional parameter", {CodeOpen, 6}: "unacceptable hold time", {CodeOpen, 7}: "unsupported capability",
+	{CodeOpen, 4}: "unsupported optional parameter", {CodeOpen, 6}: "unacceptable hold time", {CodeOpen, OpenUnsupported}: "unsupported capability",
 	{CodeCease, 1}: "maximum number of prefixes reached", {CodeCease, CeaseShutdown}: "administrative shutdown",
 	{CodeCease, CeaseDeconfigured}: "peer de-configured", {CodeCease, CeaseReset}: "administrative reset",
 	{CodeCease, 5}: "connection rejected", {CodeCease, 6}: "other configuration change", {CodeCease, 7}: "connection collision resolution",
