@@ -503,3 +503,43 @@ func TestPassword(t *testing.T) {
 		t.Error("the listener takes connections without signature: the test shows nothing")
 	}
 }
+
+// TestTTL has a router that drops packets with less than 255, and one that
+// sends less.
+func TestTTL(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		router socket
+		change func(*Peer)
+		fails  bool
+	}{
+		{"sent with 255", socket{minTTL: 255}, func(p *Peer) { p.TTL = 255 }, false},
+		{"sent with less", socket{minTTL: 255}, func(p *Peer) { p.TTL = 254 }, true},
+		{"sent with 1 to an external peer", socket{minTTL: 2}, func(*Peer) {}, true},
+		{"sent with 255 to one behind hops", socket{minTTL: 255}, func(p *Peer) { p.MultiHop = true }, false},
+		{"received with enough", socket{ttl: 254}, func(p *Peer) { p.MinTTL = 254 }, false},
+		{"received with less", socket{ttl: 254}, func(p *Peer) { p.MinTTL = 255 }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t)
+			raw, err := s.listener.(*net.TCPListener).SyscallConn()
+			s.must(err)
+			tc.router.remote = nodeAddr
+			s.must(tc.router.control("", "", raw))
+			p := s.peer()
+			tc.change(&p)
+			speaker := s.speaker(Options{})
+			s.sync(speaker, nil, p)
+			if tc.fails {
+				r := s.eventually(speaker, func(r PeerReport) bool { return r.Error != "" })
+				if !strings.Contains(r.Error, "i/o timeout") {
+					t.Errorf("got %+v, want a timeout", r)
+				}
+				return
+			}
+			s.accept()
+			s.establish()
+		})
+	}
+}
