@@ -52,8 +52,8 @@ type Peer struct {
 	// the other, 3 to 1, or 90 s and 30 s. A hold time of 0 is for ever.
 	// Others than the session has count with the next one.
 	HoldTime, KeepaliveTime *time.Duration
-	// ConnectTime bounds the time between two attempts to connect. 0: 10 s. The
-	// first attempts after a loss are closer.
+	// ConnectTime is the longest time between two attempts to connect. 0: 5 s.
+	// Attempts soon after a loss are closer.
 	ConnectTime time.Duration
 
 	// Password signs TCP segments (RFC 2385), at most 80 bytes.

@@ -357,10 +357,6 @@ var routeCases = []routeCase{
 	{"no Peers", Route{Prefix: prefix(8), Peers: []netip.AddrPort{}}, nil, nil},
 }
 
-func prefix(last byte) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, last}), 32)
-}
-
 // pathOf is FRR's path of the prefix from the node, nil if it has none.
 func (w *world) pathOf(p netip.Prefix, node netip.Addr) any {
 	w.Helper()
@@ -377,16 +373,25 @@ func (w *world) pathOf(p netip.Prefix, node netip.Addr) any {
 	return nil
 }
 
-func (w *world) checkPath(p netip.Prefix, node netip.Addr, want map[string]string) {
+// pathDiff is how FRR's path is not as wanted, "" if it is.
+func (w *world) pathDiff(p netip.Prefix, node netip.Addr, want map[string]string) string {
 	w.Helper()
 	path := w.pathOf(p, node)
 	if (path != nil) != (want != nil) {
-		w.Errorf("FRR has path %v from %s, want one: %v", path, node, want != nil)
+		return fmt.Sprintf("FRR has path %v of %s from %s, want one: %v", path, p, node, want != nil)
 	}
 	for key, value := range want {
 		if got := fmt.Sprint(at(path, strings.Split(key, ".")...)); got != value {
-			w.Errorf("FRR has %s %q from %s, want %q", key, got, node, value)
+			return fmt.Sprintf("FRR has %s %q of %s from %s, want %q", key, got, p, node, value)
 		}
+	}
+	return ""
+}
+
+func (w *world) checkPath(p netip.Prefix, node netip.Addr, want map[string]string) {
+	w.Helper()
+	if diff := w.pathDiff(p, node, want); diff != "" {
+		w.Error(diff)
 	}
 }
 
@@ -441,7 +446,7 @@ func TestRoutes(t *testing.T) {
 			change()
 			w.sync(speakers[0], d)
 			w.sees(fmt.Sprint(before+1), updates)
-			w.checkPath(prefix, one.Addrs[0], want)
+			w.eventually(func() string { return w.pathDiff(prefix, one.Addrs[0], want) })
 		})
 	}
 	change("community added", func() { d.Routes[0].Communities = []uint32{65000<<16 | 1} }, prefix(1), map[string]string{"community.string": "65000:1"})

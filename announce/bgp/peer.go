@@ -22,9 +22,12 @@ const (
 	// connectTimeout is above the first two SYN retransmits, and short: a router
 	// that comes back is seen by the next attempt's first SYN.
 	connectTimeout = 3500 * time.Millisecond
-	// firstWait is between the end of a session and the next attempt; it doubles
-	// with every attempt up to ConnectTime.
+	// firstWait is between the end of a session and the next attempt. It doubles
+	// with every attempt, up to eagerWait as long as the loss is fresh, then up to
+	// ConnectTime: FRR refuses connections for a second or two after a start.
 	firstWait = 100 * time.Millisecond
+	eagerWait = 500 * time.Millisecond
+	fresh     = 30 * time.Second
 	// steady is how long a session has to live for the next loss to be a first one.
 	steady = 10 * time.Second
 )
@@ -132,6 +135,7 @@ func (p path) equal(o path) bool {
 func (p *peer) run(ctx context.Context) {
 	defer close(p.done)
 	var wait time.Duration
+	lost := time.Now()
 	for ctx.Err() == nil {
 		began, lived, err := p.session(ctx, wait)
 		if ctx.Err() != nil {
@@ -147,10 +151,12 @@ func (p *peer) run(ctx context.Context) {
 		p.mu.Unlock()
 		p.log.Log(ctx, level, "no bgp session", "err", err)
 		p.setState(StateIdle)
+		wait *= 2
 		if wait == 0 || lived >= steady {
-			wait = firstWait
-		} else {
-			wait *= 2
+			wait, lost = firstWait, time.Now()
+		}
+		if time.Since(lost) < fresh {
+			limit = min(limit, eagerWait)
 		}
 		wait = min(wait, limit)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	api "github.com/osrg/gobgp/v3/api"
 
 	"github.com/fairlead/fairlead/announce/bgp/guard"
@@ -403,7 +404,8 @@ func TestKeepalives(t *testing.T) {
 
 func TestFail(t *testing.T) {
 	s := newScripted(t)
-	speaker := s.speaker(Options{})
+	changed := make(chan struct{}, 100)
+	speaker := s.speaker(Options{Changed: func() { changed <- struct{}{} }})
 	s.sync(speaker, nil, s.peer())
 	s.accept()
 	s.establish()
@@ -414,6 +416,64 @@ func TestFail(t *testing.T) {
 	s.eventually(speaker, func(r PeerReport) bool { return r.Error == "BFD session is down" })
 	s.accept()
 	s.establish()
+	s.eventually(speaker, func(r PeerReport) bool { return r.State == StateEstablished })
+	// Connecting, opening, established, idle, and again up.
+	if got := len(changed); got != 7 {
+		t.Errorf("told of %d changes, want 7", got)
+	}
+}
+
+// TestRestartWithoutEndOfRIB has routers that promise to say when they told all
+// their routes, and do not.
+func TestRestartWithoutEndOfRIB(t *testing.T) {
+	s := newScripted(t)
+	s.open.Restart = &guard.Restart{Time: 120, Families: []guard.RestartFamily{{Family: guard.IPv4}, {Family: guard.IPv6}}}
+	p := s.peer()
+	p.GracefulRestart = true
+	speaker := s.speaker(Options{})
+	s.sync(speaker, []Route{{Prefix: vip4}}, p)
+	s.accept()
+	open := s.establish()
+	want := &guard.Restart{Restarting: true, Time: 120, Families: []guard.RestartFamily{
+		{Family: guard.IPv4, Flags: 0x80}, {Family: guard.IPv6, Flags: 0x80},
+	}}
+	if diff := cmp.Diff(want, open.Restart); diff != "" {
+		t.Errorf("node's graceful restart capability, -want +got:\n%s", diff)
+	}
+	s.receive(guard.TypeUpdate)
+}
+
+// TestEngines wants the gobgp server of a peer that is gone to serve the next
+// one, which knows nothing of its routes: a server cannot be ended.
+func TestEngines(t *testing.T) {
+	s := newScripted(t)
+	speaker := s.speaker(Options{})
+	p := s.peer()
+	engines := map[*engine]bool{}
+	for i := range byte(20) {
+		p.RouterID = netip.AddrFrom4([4]byte{192, 0, 2, i + 1})
+		s.sync(speaker, []Route{{Prefix: prefix(i)}}, p)
+		engines[speaker.all()[0].engine] = true
+		s.accept()
+		if open := s.establish(); open.RouterID != p.RouterID {
+			t.Errorf("node says router id %s, want %s", open.RouterID, p.RouterID)
+		}
+		m := s.receive(guard.TypeUpdate)
+		if want := []byte{32, 198, 51, 100, i}; !bytes.HasSuffix(m, want) {
+			t.Errorf("node announces %x, want %x at the end", m, want)
+		}
+		go func(conn net.Conn, in io.Reader) {
+			io.Copy(io.Discard, in)
+			conn.Close()
+		}(s.conn, s.in)
+	}
+	if len(engines) != 1 {
+		t.Errorf("%d gobgp servers for one peer at a time", len(engines))
+	}
+}
+
+func prefix(last byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, last}), 32)
 }
 
 // TestClose wants a node that restarts to say nothing, and one that leaves to

@@ -26,7 +26,7 @@ const (
 
 // Tuning.
 const (
-	defaultConnectTime = 10 * time.Second
+	defaultConnectTime = 5 * time.Second
 	defaultRestartTime = 120 * time.Second
 	maxPrepend         = 50
 )

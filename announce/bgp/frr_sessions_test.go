@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/perf/lab"
+)
+
+// sessions are FRR's of the neighbor's sessions.
+func (w *world) sessions(node netip.Addr) string {
+	w.Helper()
+	return fmt.Sprint(w.neighbor(node, "bgpState"), " ", w.neighbor(node, "connectionsEstablished"))
+}
+
+// TestChanges changes one of two peers in every way that needs no other
+// session, then in ways that do. The other peer's session goes on.
+func TestChanges(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	one, other := n.Addrs[0], n.Addrs[1]
+	w.configure(neighbor(one, nodeASN) + neighbor(other, nodeASN))
+	s := w.speaker(n, Options{})
+	p := external(n, lab.RouterAddr4)
+	d := Desired{Peers: []Peer{p, external(n, lab.RouterAddr6)}, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}}
+	w.sync(s, d)
+	w.established(s)
+	w.sees("Established 1", func() any { return w.sessions(one) })
+	w.sees("Established 1", func() any { return w.sessions(other) })
+
+	for _, tc := range []struct {
+		name     string
+		change   func(*Peer)
+		sessions int // of the changed peer since the beginning
+	}{
+		{"nothing", func(*Peer) {}, 1},
+		{"HoldTime", func(p *Peer) { p.HoldTime = duration(30 * time.Second) }, 1},
+		{"KeepaliveTime", func(p *Peer) { p.KeepaliveTime = duration(5 * time.Second) }, 1},
+		{"ConnectTime", func(p *Peer) { p.ConnectTime = time.Second }, 1},
+		{"NextHop6", func(p *Peer) { p.NextHop6 = netip.MustParseAddr("fd01::99") }, 1},
+		{"RestartTime without GracefulRestart", func(p *Peer) { p.RestartTime = time.Minute }, 1},
+		{"RouterID", func(p *Peer) { p.RouterID = netip.MustParseAddr("192.0.2.77") }, 2},
+		{"GracefulRestart", func(p *Peer) { p.GracefulRestart = true }, 3},
+		{"DualStack", func(p *Peer) { p.DualStack = false }, 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := w.with(t)
+			tc.change(&d.Peers[0])
+			w.sync(s, d)
+			w.established(s)
+			w.sees(fmt.Sprint("Established ", tc.sessions), func() any { return w.sessions(one) })
+			if got := w.sessions(other); got != "Established 1" {
+				t.Errorf("FRR has %q of the other peer, want Established 1", got)
+			}
+			if tc.name == "NextHop6" {
+				w.sees("fd01::99", func() any { return at(w.pathOf(vip6, one), "nexthops", "ip") })
+			}
+		})
+	}
+
+	d.Peers = d.Peers[1:]
+	w.sync(s, d)
+	w.eventually(func() string {
+		if got := fmt.Sprint(w.neighbor(one, "bgpState")); got == "Established" {
+			return "the removed peer is " + got
+		}
+		return ""
+	})
+	if got := w.sessions(other); got != "Established 1" {
+		t.Errorf("FRR has %q of the other peer, want Established 1", got)
+	}
+	if got := fmt.Sprint(at(w.pathOf(vip4, other), "nexthops", "ip")); got != "10.1.0.11" {
+		t.Errorf("FRR has next hop %s by the other peer, want 10.1.0.11", got)
+	}
+}
+
+// fib counts changes of a prefix's route in the router's kernel.
+type fib struct {
+	mu      sync.Mutex
+	removed int
+	present bool
+}
+
+func (w *world) watchFIB(p netip.Prefix) *fib {
+	w.Helper()
+	f := &fib{}
+	updates, done := make(chan netlink.RouteUpdate), make(chan struct{})
+	ns := netns.NsHandle(w.lab.Router.FD())
+	if err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{Namespace: &ns, ListExisting: true}); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { close(done) })
+	go func() {
+		for u := range updates {
+			if u.Dst == nil || u.Dst.String() != p.String() {
+				continue
+			}
+			f.mu.Lock()
+			f.present = u.Type == unix.RTM_NEWROUTE
+			if !f.present {
+				f.removed++
+			}
+			f.mu.Unlock()
+		}
+	}()
+	return f
+}
+
+func (f *fib) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprintf("present %v, removed %d times", f.present, f.removed)
+}
+
+// TestGracefulRestart restarts the node's speaker: the router's kernel never
+// loses the route. A node that leaves takes it along.
+func TestGracefulRestart(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	w.configure(neighbor(n.Addrs[0], nodeASN))
+	fib := w.watchFIB(vip4)
+	p := external(n, lab.RouterAddr4)
+	p.GracefulRestart = true
+	d := Desired{Peers: []Peer{p}, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}}
+	start := func() *Speaker {
+		s := w.speaker(n, Options{})
+		w.sync(s, d)
+		w.established(s)
+		return s
+	}
+	s := start()
+	w.sees("present true, removed 0 times", func() any { return fib })
+	for range 2 {
+		if err := s.Close(true); err != nil {
+			t.Fatal(err)
+		}
+		w.sees("true", func() any { return at(w.pathOf(vip4, n.Addrs[0]), "stale") })
+		s = start()
+		w.sees("<nil>", func() any { return at(w.pathOf(vip4, n.Addrs[0]), "stale") })
+		w.sees("<nil>", func() any { return at(w.pathOf(vip6, n.Addrs[0]), "stale") })
+	}
+	// A loss without a restart, too.
+	before := s.Report()[0].Sessions
+	s.all()[0].takeDown(ending{err: fmt.Errorf("connection is cut")})
+	w.eventually(func() string {
+		if r := s.Report()[0]; r.Sessions == before || r.State != StateEstablished {
+			return fmt.Sprintf("%+v", r)
+		}
+		return ""
+	})
+	w.sees("<nil>", func() any { return at(w.pathOf(vip4, n.Addrs[0]), "stale") })
+	if got := fib.String(); got != "present true, removed 0 times" {
+		t.Errorf("route in the router's kernel: %s", got)
+	}
+	if err := s.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	w.sees("present false, removed 1 times", func() any { return fib })
+}
+
+// TestRecovery ends sessions in several ways and says how long it was until the
+// next one. gobgp alone would wait for its idle hold time, 5 s, and more.
+func TestRecovery(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	config := neighbor(n.Addrs[0], nodeASN)
+	w.configure(config)
+	s := w.speaker(n, Options{})
+	w.sync(s, Desired{Peers: []Peer{external(n, lab.RouterAddr4)}, Routes: []Route{{Prefix: vip4}}})
+	w.established(s)
+	for _, tc := range []struct {
+		name string
+		end  func() error
+	}{
+		{"router resets the session", func() error {
+			_, err := w.router.Do(t.Context(), "clear bgp "+n.Addrs[0].String())
+			return err
+		}},
+		{"BFD fails", func() error { s.Fail(lab.RouterAddr4, "BFD session is down"); return nil }},
+		{"router's FRR is killed and started", func() error {
+			if err := w.router.Kill(); err != nil {
+				return err
+			}
+			if err := w.router.Run(t.Context()); err != nil {
+				return err
+			}
+			return w.router.Configure(t.Context(), baseConfig+config)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := w.with(t)
+			before := s.Report()[0].Sessions
+			if err := tc.end(); err != nil {
+				t.Fatal(err)
+			}
+			ready := time.Now()
+			w.eventually(func() string {
+				if r := s.Report()[0]; r.Sessions == before || r.State != StateEstablished {
+					return fmt.Sprintf("%+v", r)
+				}
+				return ""
+			})
+			session := time.Since(ready)
+			w.sees("10.1.0.11", func() any { return at(w.pathOf(vip4, n.Addrs[0]), "nexthops", "ip") })
+			t.Logf("session after %v, route after %v; ended: %s", session.Round(time.Millisecond), time.Since(ready).Round(time.Millisecond), s.Report()[0].Error)
+		})
+	}
+}
