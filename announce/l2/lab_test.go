@@ -214,15 +214,19 @@ func TestTakeover(t *testing.T) {
 		knock(t, b.client.Namespace, vip)
 		waitNeighbor(t, b.client.Namespace, vip, macOf(t, first, lab.Uplink))
 	}
-	// The old one knows nothing of it: to hand over, it is enough to listen.
-	handed := make(chan error, 1)
-	go func() { handed <- one.HandOver(context.Background()) }()
-	waitReport(t, one, "yield", func(r Report) bool { return r.VIPs[0].Yielding && r.VIPs[1].Yielding })
-	two.mustSync(t, answersFor(labVIPs...)...)
+	leave := func(ctx context.Context) error {
+		for _, vip := range labVIPs {
+			// Nobody is to be left without an answer.
+			flush(t, b.client.Namespace, vip)
+			knock(t, b.client.Namespace, vip)
+			waitNeighbor(t, b.client.Namespace, vip, macOf(t, first, lab.Uplink))
+		}
+		return two.Sync(ctx, answersFor(labVIPs...))
+	}
+	must(t, one.HandOver(t.Context(), leave))
 	for _, vip := range labVIPs {
 		waitNeighbor(t, b.client.Namespace, vip, macOf(t, second, lab.Uplink))
 	}
-	must(t, <-handed)
 	report := one.Report()
 	if len(report.VIPs) != 0 || report.ARP.FellowClaims == 0 || report.NDP.FellowClaims == 0 || report.ARP.Conflicts+report.NDP.Conflicts != 0 {
 		t.Errorf("after the hand-over: %+v", report)

@@ -172,10 +172,10 @@ func (r *Responder) SetFellows(fellows []ether.MAC) {
 	r.book.fellows = set
 }
 
-// HandOver yields all VIPs: it returns when other nodes have taken them, after
-// HandOverTime, or with the context's error. Then nothing is answered for until
-// the next Sync.
-func (r *Responder) HandOver(ctx context.Context) error {
+// HandOver yields all VIPs, calls leave, which tells the other nodes so, and
+// returns when they have taken them, after HandOverTime, or with the context's
+// error. Then nothing is answered for until the next Sync.
+func (r *Responder) HandOver(ctx context.Context, leave func(context.Context) error) error {
 	r.change(func(now time.Time) {
 		answers := slices.Clone(r.book.answers)
 		for i := range answers {
@@ -184,7 +184,8 @@ func (r *Responder) HandOver(ctx context.Context) error {
 		r.book.sync(now, answers)
 		r.book.synced = now.Add(HandOverTime) // they end by themselves
 	})
-	err := r.await(ctx, func() bool { return r.book.live() == 0 })
+	err := leave(ctx)
+	err = errors.Join(err, r.await(ctx, func() bool { return r.book.live() == 0 }))
 	r.change(func(now time.Time) { r.book.sync(now, nil) })
 	return err
 }
