@@ -45,7 +45,8 @@ var forbidden = []struct {
 // pure packages have no syscalls, clock or goroutines.
 var pure = []string{
 	"lb", "lb/maglev", "lb/packet", "lb/flow", "lb/forward", "controller/desired", "controller/desired/kube", "controller/ipam",
-	"controller/config", "controller/migrate", "announce", "announce/kube", "announce/bgp/guard", "announce/l2/ether", "announce/l2/arp", "announce/l2/ndp", "announce/elect",
+	"controller/config", "controller/migrate", "announce", "announce/kube", "announce/bgp/guard",
+	"announce/l2/ether", "announce/l2/arp", "announce/l2/ndp", "announce/elect",
 }
 
 // goPackage is the part of `go list -json` that counts here.
