@@ -34,7 +34,7 @@ func (r right) in(namespace string) right {
 // What nobody of ours is to do.
 var nobody = []right{
 	rights("", "secrets", "get list watch update patch delete deletecollection"),
-	own("", "secrets", "get list watch update patch delete deletecollection").called("other"),
+	own("", "secrets", "update patch delete deletecollection").called("other"),
 	own("", "secrets", "update patch delete").called("fairlead-wire-key"),
 	rights("", "secrets", "create").in("kube-system"),
 	rights("", "services", "create delete deletecollection"),
@@ -72,13 +72,21 @@ var ours = []struct {
 			rights("discovery.k8s.io", "endpointslices", "get list watch"),
 			own("fairlead.io", "nodestates", "get list watch create update patch"),
 			own("fairlead.io", "nodestates/status", "update patch"),
-			own("", "secrets", "get list watch").called("fairlead-wire-key"),
+			own("", "secrets", "get list watch"),
+			own("fairlead.io", "ipaddresspools", "get list watch"),
+			own("fairlead.io", "l2advertisements", "get list watch"),
+			own("fairlead.io", "bgpadvertisements", "get list watch"),
+			own("fairlead.io", "bgppeers", "get list watch"),
+			own("fairlead.io", "communities", "get list watch"),
+			own("fairlead.io", "bfdprofiles", "get list watch"),
 		},
 		none: []right{
 			rights("", "services", "update patch"),
 			rights("", "services/status", "update patch"),
 			rights("", "events", "create patch"),
 			own("", "secrets", "create"),
+			own("fairlead.io", "bgppeers", "create update patch delete"),
+			own("fairlead.io", "bgppeers/status", "update patch"),
 			own("fairlead.io", "addressblocks", "get create update delete"),
 			own("coordination.k8s.io", "leases", "create update"),
 			rights("fairlead.io", "nodestates", "get list create update").in("default"),
@@ -118,6 +126,7 @@ var controllerRights = []right{
 
 var controllerNone = []right{
 	rights("", "pods", "get list watch"),
+	own("", "secrets", "get list watch").called("other"),
 	own("fairlead.io", "nodestates", "create update patch"),
 	own("fairlead.io", "nodestates/status", "update patch"),
 	own("coordination.k8s.io", "leases", "get update patch").called("other"),

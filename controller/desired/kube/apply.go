@@ -198,7 +198,7 @@ func (s *State) emit(one *service, put map[lb.ServiceKey]lb.Service, gone map[lb
 			put[row.Key] = row
 		}
 	}
-	one.out = out
+	one.out, one.counted = out, false
 	if one.object == nil && len(one.slices) == 0 {
 		delete(s.services, one.name)
 	}

@@ -89,8 +89,10 @@ type service struct {
 
 	rows     []lb.Service // wanted, by key
 	out      []lb.Service // given out, by key
-	own      []Problem    // of the Service alone
-	problems []Problem    // with those that others cause
+	serving  []string     // by out, where counted says so
+	counted  bool
+	own      []Problem // of the Service alone
+	problems []Problem // with those that others cause
 }
 
 // older orders Services by their right to what two of them claim.
@@ -205,6 +207,40 @@ func (s *State) Counts() Counts {
 		}
 	}
 	return c
+}
+
+// Serving is a Service of ours, with the nodes that have an endpoint which gets
+// new connections: the same ones that are in tables, so kube-proxy's choice.
+type Serving struct {
+	Object *corev1.Service
+	Nodes  []string // sorted, as of the last Apply
+}
+
+// Serving returns all Services of ours, in no order. Nobody changes what is in it.
+func (s *State) Serving() []Serving {
+	all := make([]Serving, 0, len(s.services))
+	for _, one := range s.services {
+		if one.object == nil {
+			continue
+		}
+		if !one.counted {
+			one.serving, one.counted = servingNodes(one.out), true
+		}
+		all = append(all, Serving{one.object, one.serving})
+	}
+	return all
+}
+
+func servingNodes(rows []lb.Service) []string {
+	nodes := map[string]bool{}
+	for i := range rows {
+		for j := range rows[i].Backends {
+			if b := &rows[i].Backends[j]; !b.Draining {
+				nodes[b.Node] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(nodes))
 }
 
 // Problems are what is wrong with a Service as of the last Apply; worst first.

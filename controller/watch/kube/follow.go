@@ -47,18 +47,31 @@ func Mapper() apimeta.RESTMapper {
 		corev1.SchemeGroupVersion.WithKind("Node"):               apimeta.RESTScopeRoot,
 		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"): apimeta.RESTScopeNamespace,
 		v1beta1.GroupVersion.WithKind("NodeState"):               apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("IPAddressPool"):           apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("L2Advertisement"):         apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("BGPAdvertisement"):        apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("BGPPeer"):                 apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("Community"):               apimeta.RESTScopeNamespace,
+		v1beta1.GroupVersion.WithKind("BFDProfile"):              apimeta.RESTScopeNamespace,
 	} {
 		mapper.Add(kind, scope)
 	}
 	return mapper
 }
 
-// follow runs the informers until ctx ends.
+// follow runs the informers of the datapath until ctx ends.
 func (w *Watcher) follow(ctx context.Context) error {
 	informers, err := w.newCache()
 	if err != nil {
 		return err
 	}
+	return w.inform(ctx, informers, w.event, w.hearAll,
+		&corev1.Secret{}, &corev1.Node{}, &v1beta1.NodeState{}, &corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{})
+}
+
+// inform has event told of every change of the objects, and heard once of all
+// that there were, until ctx ends.
+func (w *Watcher) inform(ctx context.Context, informers cache.Cache, event func(before, after any), heard func(), objects ...client.Object) error {
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- informers.Start(ctx) }()
@@ -66,22 +79,18 @@ func (w *Watcher) follow(ctx context.Context) error {
 		stop()
 		<-ended
 	}()
-	var heard []toolscache.InformerSynced
-	for _, object := range []client.Object{
-		&corev1.Secret{}, &corev1.Node{}, &v1beta1.NodeState{}, &corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{},
-	} {
-		registration, err := w.handle(ctx, informers, object)
+	var synced []toolscache.InformerSynced
+	for _, object := range objects {
+		registration, err := handle(ctx, informers, object, event)
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", object, err)
 		}
-		heard = append(heard, registration.HasSynced)
+		synced = append(synced, registration.HasSynced)
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), heard...) {
-		return nil
+	if toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		heard()
+		<-ctx.Done()
 	}
-	w.hearAll()
-	w.options.Logger.Info("cluster read", "counts", w.Report().Counts)
-	<-ctx.Done()
 	return nil
 }
 
@@ -94,6 +103,7 @@ func (w *Watcher) hearAll() {
 		w.problems[kube.KeySecret] = fmt.Sprintf("no Secret %s/%s with the key for the wire", w.options.Namespace, kube.KeySecret)
 	}
 	w.received = nil
+	w.options.Logger.Info("cluster read", "counts", w.state.Counts())
 	w.signal()
 }
 
@@ -118,15 +128,15 @@ func (w *Watcher) newCache() (cache.Cache, error) {
 	})
 }
 
-func (w *Watcher) handle(ctx context.Context, informers cache.Cache, object client.Object) (toolscache.ResourceEventHandlerRegistration, error) {
+func handle(ctx context.Context, informers cache.Cache, object client.Object, event func(before, after any)) (toolscache.ResourceEventHandlerRegistration, error) {
 	informer, err := informers.GetInformer(ctx, object, cache.BlockUntilSynced(false))
 	if err != nil {
 		return nil, err
 	}
 	return informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { w.event(nil, o) },
-		UpdateFunc: func(before, o any) { w.event(before, o) },
-		DeleteFunc: func(o any) { w.event(o, nil) },
+		AddFunc:    func(o any) { event(nil, o) },
+		UpdateFunc: event,
+		DeleteFunc: func(o any) { event(o, nil) },
 	})
 }
 
@@ -145,6 +155,9 @@ func (w *Watcher) event(before, after any) {
 	w.take(before, after)
 	dirty, nodes := w.state.Dirty(), concernsNode(before) || concernsNode(after)
 	w.rotate = w.rotate || nodes
+	if nodes {
+		w.config.signal()
+	}
 	if w.synced && dirty && timed(before, after) && len(w.received) < maxReceived {
 		w.received = append(w.received, received)
 	}
@@ -184,6 +197,7 @@ func (w *Watcher) take(before, after any) {
 	switch o := after.(type) {
 	case *corev1.Service:
 		w.state.PutService(o)
+		w.newest = later(w.newest, o.ResourceVersion)
 	case *discoveryv1.EndpointSlice:
 		if b, ok := before.(*discoveryv1.EndpointSlice); ok && b.Labels[discoveryv1.LabelServiceName] != o.Labels[discoveryv1.LabelServiceName] {
 			w.state.DeleteSlice(b)
@@ -191,9 +205,7 @@ func (w *Watcher) take(before, after any) {
 		w.state.PutSlice(o)
 	case *corev1.Node:
 		w.state.PutNode(o)
-		if o.Name == w.options.Node {
-			w.node = o
-		}
+		w.putNode(o)
 	case *corev1.Pod:
 		w.state.PutPod(o)
 	case *v1beta1.NodeState:
@@ -216,9 +228,8 @@ func (w *Watcher) drop(before any) {
 		w.state.DeleteSlice(o)
 	case *corev1.Node:
 		w.state.DeleteNode(o.Name)
-		if o.Name == w.options.Node {
-			w.node = nil
-		}
+		delete(w.cluster, o.Name)
+		w.config.revision++
 	case *corev1.Pod:
 		w.state.DeletePod(o.UID)
 	case *v1beta1.NodeState:

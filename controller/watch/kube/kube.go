@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
 	"github.com/fairlead/fairlead/controller/desired"
@@ -41,7 +42,9 @@ type Options struct {
 	Namespace string // Fairlead's own, with NodeStates and the Secret of the keys
 	Class     kube.Class
 	Versions  kube.Versions
-	Logger    *slog.Logger
+	// Announce has the objects followed, too, that say what is announced.
+	Announce bool
+	Logger   *slog.Logger
 }
 
 // Watcher follows a cluster.
@@ -52,8 +55,10 @@ type Watcher struct {
 	mu         sync.Mutex // of what follows
 	state      *kube.State
 	synced     bool
-	node       *corev1.Node       // this one, nil while there is none
+	cluster    map[string]*corev1.Node
 	own        *v1beta1.NodeState // of this node
+	newest     string             // resourceVersion of a Service
+	config     announced
 	keys       kube.Keys
 	rotation   kube.Rotation
 	rotate     bool         // something that rotation goes by changed
@@ -74,6 +79,8 @@ func New(o Options) *Watcher {
 		changed:  make(chan struct{}, 1),
 		state:    kube.New(kube.Options{Self: o.Node, Class: o.Class, Versions: o.Versions}),
 		problems: map[string]string{},
+		cluster:  map[string]*corev1.Node{},
+		config:   announced{objects: map[objectKey]client.Object{}, changed: make(chan struct{}, 1)},
 	}
 }
 
@@ -120,6 +127,7 @@ func (w *Watcher) Load(settings desired.Settings) (*desired.Snapshot, error) {
 	}
 	settings.Keys = w.accepted
 	w.table, w.revision = next, w.revision+1
+	w.config.version = w.newest
 	if len(delta.PutNodes)+len(delta.DeleteNodes) > 0 {
 		w.nodes = listNodes(next)
 	}
@@ -173,10 +181,10 @@ func (w *Watcher) Draining() []v1beta1.DrainingEndpoint {
 func (w *Watcher) Node() (uid types.UID, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.node == nil {
-		return "", false
+	if node := w.cluster[w.options.Node]; node != nil {
+		return node.UID, true
 	}
-	return w.node.UID, true
+	return "", false
 }
 
 // NodeState is this node's as the API has it, nil if it has none. It is not to be changed.
@@ -217,14 +225,14 @@ func (w *Watcher) Report() Report {
 func (w *Watcher) Run(ctx context.Context) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	expired := make(chan struct{})
-	go func() {
-		defer close(expired)
-		w.expire(running)
-	}()
+	var group sync.WaitGroup
+	group.Go(func() { w.expire(running) })
+	if w.options.Announce {
+		group.Go(func() { w.followConfig(running) })
+	}
 	err := w.follow(ctx)
 	stop()
-	<-expired
+	group.Wait()
 	return err
 }
 

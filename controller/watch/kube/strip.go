@@ -50,9 +50,7 @@ func (s *stripper) strip(object any) (any, error) {
 	case *discoveryv1.EndpointSlice:
 		return s.stripSlice(o), nil
 	case *corev1.Node:
-		return &corev1.Node{ObjectMeta: meta(&o.ObjectMeta), Status: corev1.NodeStatus{
-			Addresses: o.Status.Addresses, NodeInfo: corev1.NodeSystemInfo{BootID: o.Status.NodeInfo.BootID},
-		}}, nil
+		return stripNode(o), nil
 	case *corev1.Pod:
 		return &corev1.Pod{
 			ObjectMeta: meta(&o.ObjectMeta),
@@ -67,8 +65,39 @@ func (s *stripper) strip(object any) (any, error) {
 	return object, nil
 }
 
+func stripNode(o *corev1.Node) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: meta(&o.ObjectMeta), Status: corev1.NodeStatus{
+		Addresses: o.Status.Addresses, NodeInfo: corev1.NodeSystemInfo{BootID: o.Status.NodeInfo.BootID},
+	}}
+	n.Labels = o.Labels // selectors of advertisements and peers are about them
+	for _, c := range o.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable {
+			n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: c.Type, Status: c.Status})
+		}
+	}
+	return n
+}
+
+// stripConfig is strip for the objects that say what is announced. Of Secrets it
+// keeps the passwords of sessions alone.
+func stripConfig(object any) (any, error) {
+	switch o := object.(type) {
+	case *corev1.Secret:
+		secret := &corev1.Secret{ObjectMeta: meta(&o.ObjectMeta), Type: o.Type}
+		if password, ok := o.Data[corev1.BasicAuthPasswordKey]; ok && o.Type == corev1.SecretTypeBasicAuth {
+			secret.Data = map[string][]byte{corev1.BasicAuthPasswordKey: password}
+		}
+		return secret, nil
+	case metav1.Object:
+		o.SetManagedFields(nil)
+		o.SetAnnotations(nil)
+	}
+	return object, nil
+}
+
 func stripService(o *corev1.Service) *corev1.Service {
 	s := &corev1.Service{ObjectMeta: meta(&o.ObjectMeta)}
+	s.Labels = o.Labels
 	if size, ok := o.Annotations[v1beta1.AnnotationTableSize]; ok {
 		s.Annotations = map[string]string{v1beta1.AnnotationTableSize: size}
 	}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"maps"
+	"reflect"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	"github.com/fairlead/fairlead/controller/config"
+	"github.com/fairlead/fairlead/controller/desired/kube"
+)
+
+// announced is what the objects say that only announcing goes by. Load does not
+// look at it: it has informers and a signal of its own, and forwarding does not
+// wait for them, nor for the right to read them.
+type announced struct {
+	objects  map[objectKey]client.Object
+	synced   bool
+	revision uint64 // of objects and of the Nodes' labels
+	version  string // newest as of the last Load
+	changed  chan struct{}
+}
+
+type objectKey struct {
+	kind reflect.Type
+	name string
+}
+
+func keyOf(o client.Object) objectKey { return objectKey{reflect.TypeOf(o), o.GetName()} }
+
+// Announcing is what a node announces by, beside what its tables have. Nobody
+// changes what is in it.
+type Announcing struct {
+	// Config has the objects of our own kinds; Revision changes with it.
+	Config   config.Objects
+	Revision uint64
+	Nodes    []Node
+	// Services are those of ours, with the nodes that serve as of the last Load.
+	Services []kube.Serving
+	// Version is the resourceVersion of the newest Service of the last Load.
+	Version string
+}
+
+// Node is one of the cluster.
+type Node struct {
+	Object *corev1.Node
+	// Attached says that its programs forward; Known that it has an agent at
+	// all, which may be down.
+	Attached, Known bool
+}
+
+// Announcing returns what there is; ok is false until all of it was heard once.
+func (w *Watcher) Announcing() (a Announcing, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.synced || !w.config.synced {
+		return Announcing{}, false
+	}
+	a = Announcing{Config: w.config.list(), Revision: w.config.revision, Services: w.state.Serving(), Version: w.config.version}
+	a.Config.Nodes = map[string]labels.Set{}
+	for name, o := range w.cluster {
+		attached, known := w.state.Attached(name)
+		a.Nodes = append(a.Nodes, Node{o, attached, known})
+		a.Config.Nodes[name] = o.Labels
+	}
+	return a, true
+}
+
+// Announced gets a value when Announcing may say something new.
+func (w *Watcher) Announced() <-chan struct{} { return w.config.changed }
+
+// list is what package config reads.
+func (c *announced) list() config.Objects {
+	all := config.Objects{Secrets: map[string]*corev1.Secret{}, SecretsKnown: true}
+	for _, one := range c.objects {
+		switch o := one.(type) {
+		case *v1beta1.IPAddressPool:
+			all.Pools = append(all.Pools, o)
+		case *v1beta1.L2Advertisement:
+			all.L2Advertisements = append(all.L2Advertisements, o)
+		case *v1beta1.BGPAdvertisement:
+			all.BGPAdvertisements = append(all.BGPAdvertisements, o)
+		case *v1beta1.BGPPeer:
+			all.BGPPeers = append(all.BGPPeers, o)
+		case *v1beta1.Community:
+			all.Communities = append(all.Communities, o)
+		case *v1beta1.BFDProfile:
+			all.BFDProfiles = append(all.BFDProfiles, o)
+		case *corev1.Secret:
+			all.Secrets[o.Name] = o
+		}
+	}
+	return all
+}
+
+// configRetry is how soon informers are made anew that could not be made.
+const configRetry = 5 * time.Second
+
+// followConfig runs the informers of what is announced until ctx ends.
+func (w *Watcher) followConfig(ctx context.Context) {
+	for ctx.Err() == nil {
+		informers, err := cache.New(w.observed(w.options.Config), cache.Options{
+			Scheme: Scheme(), Mapper: Mapper(), DefaultTransform: stripConfig,
+			DefaultNamespaces: map[string]cache.Config{w.options.Namespace: {}},
+		})
+		if err == nil {
+			err = w.inform(ctx, informers, w.configEvent, w.hearConfig,
+				&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BGPPeer{},
+				&v1beta1.Community{}, &v1beta1.BFDProfile{}, &corev1.Secret{})
+		}
+		if err != nil {
+			w.options.Logger.Error("follow what is announced", "err", err, "retry", configRetry)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(configRetry):
+		}
+	}
+}
+
+func (w *Watcher) hearConfig() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.config.synced = true
+	w.config.signal()
+}
+
+func (c *announced) signal() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// configEvent takes in what became of an object of ours.
+func (w *Watcher) configEvent(before, after any) {
+	if gone, ok := before.(toolscache.DeletedFinalStateUnknown); ok {
+		before = gone.Obj
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch o, ok := after.(client.Object); {
+	case ok && !w.config.put(o):
+		return
+	case !ok:
+		o, ok := before.(client.Object)
+		if !ok {
+			return
+		}
+		delete(w.config.objects, keyOf(o))
+	}
+	w.config.revision++
+	w.config.signal()
+}
+
+// put says whether more than an object's status is new.
+func (c *announced) put(o client.Object) bool {
+	key := keyOf(o)
+	old := c.objects[key]
+	c.objects[key] = o
+	if secret, ok := o.(*corev1.Secret); ok && old != nil {
+		before := old.(*corev1.Secret)
+		return before.Type != secret.Type || !equality.Semantic.DeepEqual(before.Data, secret.Data)
+	}
+	return old == nil || old.GetUID() != o.GetUID() || old.GetGeneration() != o.GetGeneration() || !maps.Equal(old.GetLabels(), o.GetLabels())
+}
+
+// putNode keeps a Node. Which objects contradict each other depends on labels.
+func (w *Watcher) putNode(o *corev1.Node) {
+	if old := w.cluster[o.Name]; old == nil || !maps.Equal(old.Labels, o.Labels) {
+		w.config.revision++
+	}
+	w.cluster[o.Name] = o
+}
+
+// later is the later one of two versions of Services; "" is before all.
+func later(a, b string) string {
+	if a == "" {
+		return b
+	}
+	if order, err := resourceversion.CompareResourceVersion(a, b); err != nil || order < 0 {
+		return b
+	}
+	return a
+}
