@@ -46,7 +46,7 @@ var forbidden = []struct {
 var pure = []string{
 	"lb", "lb/maglev", "lb/packet", "lb/flow", "lb/forward", "controller/desired", "controller/desired/kube", "controller/ipam",
 	"controller/config", "controller/migrate", "announce", "announce/kube", "announce/bgp/guard",
-	"announce/l2/ether", "announce/l2/arp", "announce/l2/ndp", "announce/elect",
+	"announce/l2/ether", "announce/l2/arp", "announce/l2/ndp", "announce/elect", "announce/ability",
 }
 
 // goPackage is the part of `go list -json` that counts here.
