@@ -176,6 +176,9 @@ var vip6 = netip.MustParsePrefix("2001:db8::1/128")
 // beyond is an address of the router behind a hop.
 var beyond = netip.MustParseAddr("203.0.113.1")
 
+// linkLocal is an address of the router as the nodes see it.
+var linkLocal = netip.MustParseAddr("fe80::1%eth0")
+
 // fieldCase is a session of its own, from an address of its own.
 type fieldCase struct {
 	name   string
@@ -204,6 +207,10 @@ var fieldCases = []fieldCase{
 		"gracefulRestartInfo.remoteGrMode":                                               "Disable",
 	}},
 	{name: "IPv6 transport", router: lab.RouterAddr6, rows: map[string]string{
+		"neighborCapabilities.multiprotocolExtensions.ipv4Unicast.advertisedAndReceived": "true",
+		"neighborCapabilities.multiprotocolExtensions.ipv6Unicast.advertisedAndReceived": "true",
+	}},
+	{name: "link-local transport", router: linkLocal, lines: []string{"interface br0"}, rows: map[string]string{
 		"neighborCapabilities.multiprotocolExtensions.ipv4Unicast.advertisedAndReceived": "true",
 		"neighborCapabilities.multiprotocolExtensions.ipv6Unicast.advertisedAndReceived": "true",
 	}},
@@ -256,6 +263,9 @@ func TestFields(t *testing.T) {
 	if err := w.lab.Router.AddAddrs("lo", netip.PrefixFrom(beyond, 32)); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.lab.Router.AddAddrs("br0", netip.PrefixFrom(linkLocal, 64)); err != nil {
+		t.Fatal(err)
+	}
 	config := ""
 	speakers := make([]*Speaker, len(fieldCases))
 	peers := make([]Peer, len(fieldCases))
@@ -270,6 +280,9 @@ func TestFields(t *testing.T) {
 		if p.Address.Is6() {
 			bits, p.Source = 64, netip.MustParseAddr(fmt.Sprintf("fd01::%d", 100+i))
 		}
+		if p.Address == linkLocal {
+			p.Source = netip.MustParseAddr(fmt.Sprintf("fe80::%d%%eth0", 100+i))
+		}
 		if c.asn != 0 {
 			p.LocalASN = c.asn
 		}
@@ -279,7 +292,7 @@ func TestFields(t *testing.T) {
 		if err := n.AddAddrs(lab.Uplink, netip.PrefixFrom(p.Source, bits)); err != nil {
 			t.Fatal(err)
 		}
-		config += neighbor(p.Source, p.LocalASN, c.lines...)
+		config += neighbor(p.Source.WithZone(""), p.LocalASN, c.lines...)
 		peers[i], speakers[i] = p, w.speaker(n, Options{})
 	}
 	w.configure(config)
@@ -300,6 +313,7 @@ func (w *world) with(t *testing.T) *world {
 
 func (w *world) checkFields(c fieldCase, p Peer, s *Speaker) {
 	w.Helper()
+	node := p.Source.WithZone("")
 	if c.fails != "" {
 		w.eventually(func() string {
 			if r := s.Report()[0]; r.State == StateEstablished || !regexp.MustCompile(c.fails).MatchString(r.Error) {
@@ -310,14 +324,14 @@ func (w *world) checkFields(c fieldCase, p Peer, s *Speaker) {
 		return
 	}
 	w.established(s)
-	w.sees("Established", func() any { return w.neighbor(p.Source, "bgpState") })
+	w.sees("Established", func() any { return w.neighbor(node, "bgpState") })
 	for key, want := range c.rows {
-		if got := fmt.Sprint(w.neighbor(p.Source, strings.Split(key, ".")...)); got != want {
+		if got := fmt.Sprint(w.neighbor(node, strings.Split(key, ".")...)); got != want {
 			w.Errorf("FRR has %s %q, want %q", key, got, want)
 		}
 	}
-	for key, want := range map[string]string{"remoteRouterId": p.RouterID.String(), "hostForeign": p.Source.String()} {
-		if got := fmt.Sprint(w.neighbor(p.Source, key)); got != want {
+	for key, want := range map[string]string{"remoteRouterId": p.RouterID.String(), "hostForeign": node.String()} {
+		if got := fmt.Sprint(w.neighbor(node, key)); got != want {
 			w.Errorf("FRR has %s %q, want %q", key, got, want)
 		}
 	}
@@ -348,6 +362,8 @@ var routeCases = []routeCase{
 		map[string]string{"community.string": "64512:7 65000:100"}, map[string]string{"community.string": "64512:7 65000:100"}},
 	{"well-known community", Route{Prefix: prefix(4), Communities: []uint32{0xffffff01}},
 		map[string]string{"community.string": "no-export"}, map[string]string{"community.string": "no-export"}},
+	{"community of shutdown", Route{Prefix: prefix(10), Communities: []uint32{gracefulShutdown}},
+		map[string]string{"community.string": "graceful-shutdown"}, map[string]string{"community.string": "graceful-shutdown", "locPrf": "100"}},
 	{"LargeCommunities", Route{Prefix: prefix(5), LargeCommunities: [][3]uint32{{4_200_000_011, 1, 4_294_967_295}}},
 		map[string]string{"largeCommunity.string": "4200000011:1:4294967295"}, map[string]string{"largeCommunity.string": "4200000011:1:4294967295"}},
 	{"Prepend", Route{Prefix: prefix(6), Prepend: 2},
@@ -420,8 +436,8 @@ func TestRoutes(t *testing.T) {
 				w.neighbor(node, "addressFamilyInfo", "ipv6Unicast", "acceptedPrefixCounter"))
 		}
 	}
-	w.sees("8 2", accepted(one.Addrs[0]))
-	w.sees("7 2", accepted(two.Addrs[1]))
+	w.sees("9 2", accepted(one.Addrs[0]))
+	w.sees("8 2", accepted(two.Addrs[1]))
 	for _, c := range routeCases {
 		t.Run(c.name, func(t *testing.T) {
 			w.with(t).checkPath(c.route.Prefix, one.Addrs[0], c.external)
@@ -429,7 +445,7 @@ func TestRoutes(t *testing.T) {
 		})
 	}
 	t.Run("report", func(t *testing.T) {
-		for i, want := range []int{10, 9} {
+		for i, want := range []int{11, 10} {
 			if r := speakers[i].Report()[0]; r.Prefixes != want || r.Unannounced != 0 {
 				t.Errorf("report %d: %d prefixes, %d unannounced, want %d, 0", i, r.Prefixes, r.Unannounced, want)
 			}
@@ -451,7 +467,7 @@ func TestRoutes(t *testing.T) {
 	}
 	change("community added", func() { d.Routes[0].Communities = []uint32{65000<<16 | 1} }, prefix(1), map[string]string{"community.string": "65000:1"})
 	change("community changed", func() { d.Routes[0].Communities = []uint32{65000<<16 | 2} }, prefix(1), map[string]string{"community.string": "65000:2"})
-	change("prepend changed", func() { d.Routes[8].Prepend = 1 }, prefix(6), map[string]string{"aspath.string": "4200000011 4200000011"})
+	change("prepend changed", func() { d.Routes[9].Prepend = 1 }, prefix(6), map[string]string{"aspath.string": "4200000011 4200000011"})
 	change("route removed", func() { d.Routes = d.Routes[1:] }, prefix(1), nil)
 	change("route added", func() { d.Routes = append(d.Routes, Route{Prefix: prefix(9)}) }, prefix(9), map[string]string{"nexthops.ip": "10.1.0.11"})
 	if got := fmt.Sprint(w.neighbor(one.Addrs[0], "connectionsEstablished")); got != "1" {
@@ -470,6 +486,7 @@ func TestRoutes(t *testing.T) {
 		w.sees("graceful-shutdown", community(one.Addrs[0]))
 		w.sees("graceful-shutdown", community(two.Addrs[1]))
 		w.checkPath(vip6, two.Addrs[1], map[string]string{"locPrf": "0"})
+		w.sees("graceful-shutdown", func() any { return at(w.pathOf(prefix(10), one.Addrs[0]), "community", "string") })
 		w.sees("64512:7 65000:100 graceful-shutdown", func() any { return at(w.pathOf(prefix(3), one.Addrs[0]), "community", "string") })
 	})
 }

@@ -119,8 +119,10 @@ func (p *peer) path(r Route) (path, bool) {
 		out.asPath = slices.Repeat([]uint32{p.localASN}, r.Prepend)
 	}
 	if p.shutdown {
-		// Not into what the caller's slice has room for.
-		out.Communities = append(slices.Clip(out.Communities), gracefulShutdown)
+		if !slices.Contains(out.Communities, gracefulShutdown) {
+			// Not into what the caller's slice has room for.
+			out.Communities = append(slices.Clip(out.Communities), gracefulShutdown)
+		}
 		out.localPref, out.hasLocalPref = 0, p.internal()
 	}
 	return out, out.nextHop.IsValid()

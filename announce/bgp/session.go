@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ const (
 	// lastWords bounds how long the end of a session waits for the router to
 	// take the NOTIFICATION and to close.
 	lastWords = time.Second
+	// establishing bounds how long a router that took the connection may take to
+	// establish the session. gobgp would wait 240 s for the OPEN.
+	establishing = 30 * time.Second
 )
 
 // openHoldTime is where an OPEN has its hold time (RFC 4271 section 4.2).
@@ -53,7 +57,7 @@ type session struct {
 	// was cut off.
 	writing sync.Mutex
 	broken  bool
-	// deadline guards the time until which the router is written to.
+	// deadline is held while one is set; ending says that the last one is.
 	deadline sync.Mutex
 	ending   bool
 }
@@ -118,8 +122,9 @@ func (s *session) end(n guard.Notification) {
 // relayIn relays from the router, until an error.
 func (s *session) relayIn() ending {
 	r := bufio.NewReaderSize(s.router, 64<<10)
+	s.until(s.router.SetReadDeadline, time.Now().Add(establishing))
 	var in, out []byte
-	for {
+	for waiting := true; ; {
 		var err error
 		if in, err = readMessage(r, in); err != nil {
 			return readEnding(err)
@@ -129,6 +134,10 @@ func (s *session) relayIn() ending {
 		s.heard(reason, &s.guard)
 		if err != nil {
 			return judgedEnding(err, reason, in)
+		}
+		if waiting && s.guard.Established() {
+			waiting = false
+			s.until(s.router.SetReadDeadline, time.Time{})
 		}
 		if reason == guard.ReasonOpen {
 			if e := s.checkOpen(); e.err != nil {
@@ -152,6 +161,8 @@ func readEnding(err error) ending {
 		return ending{err, guard.Notification{Code: guard.CodeHeader}}
 	case errors.Is(err, io.EOF):
 		return ending{err: errors.New("router closed the connection")}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ending{err: fmt.Errorf("router took the connection and no session for %v", establishing)}
 	}
 	return ending{err: fmt.Errorf("read from router: %w", err)}
 }
@@ -214,16 +225,21 @@ func (s *session) relayOut(open []byte) ending {
 	}
 }
 
+// until sets a deadline, unless the session ends.
+func (s *session) until(set func(time.Time) error, t time.Time) {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	if !s.ending {
+		set(t)
+	}
+}
+
 // say writes one message to the router. One that takes nothing for the hold
 // time is as good as gone (RFC 9687), and gobgp cannot see it.
 func (s *session) say(message []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.deadline.Lock()
-	if !s.ending {
-		s.router.SetWriteDeadline(time.Now().Add(cmp.Or(s.hold, defaultHoldTime)))
-	}
-	s.deadline.Unlock()
+	s.until(s.router.SetWriteDeadline, time.Now().Add(cmp.Or(s.hold, defaultHoldTime)))
 	n, err := s.router.Write(message)
 	s.broken = n != len(message)
 	return err

@@ -91,10 +91,12 @@ func (s *Speaker) Sync(ctx context.Context, d Desired) error {
 	var errs []error
 	routes, err := routesByPeer(d)
 	errs = append(errs, err)
-	for _, p := range s.all() {
-		if routes[p.name] == nil {
-			errs = append(errs, s.remove(p))
-		}
+	gone := slices.DeleteFunc(s.all(), func(p *peer) bool { return routes[p.name] != nil })
+	for _, p := range gone {
+		p.cancel(errDeconfigured) // all at once; remove waits for each
+	}
+	for _, p := range gone {
+		errs = append(errs, s.remove(p))
 	}
 	seen := map[netip.AddrPort]bool{}
 	for _, config := range d.Peers {
