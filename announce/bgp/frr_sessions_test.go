@@ -215,3 +215,34 @@ func TestRecovery(t *testing.T) {
 		})
 	}
 }
+
+// TestRouterRestarts restarts a router that restarts gracefully, too: it waits
+// for the node's End-of-RIB before it uses a route, up to 360 s.
+func TestRouterRestarts(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	config := baseConfig + " exit-address-family\n bgp graceful-restart\n" + neighbor(n.Addrs[0], nodeASN)
+	w.configure(config)
+	s := w.speaker(n, Options{})
+	p := external(n, lab.RouterAddr4)
+	p.GracefulRestart = true
+	w.sync(s, Desired{Peers: []Peer{p}, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}})
+	best := func(prefix netip.Prefix) {
+		t.Helper()
+		w.sees("true", func() any { return at(w.pathOf(prefix, n.Addrs[0]), "bestpath", "overall") })
+	}
+	best(vip4)
+	best(vip6)
+	if got := fmt.Sprint(w.neighbor(n.Addrs[0], "gracefulRestartInfo", "localGrMode")); got != "Restart*" {
+		t.Fatalf("FRR has localGrMode %q, want Restart*: the test shows nothing", got)
+	}
+	if err := w.router.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.router.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.configure(config)
+	best(vip4)
+	best(vip6)
+}

@@ -321,6 +321,14 @@ func (p *peer) facts() PeerReport {
 	return r
 }
 
+// announces says whether the router has the prefix from this session.
+func (p *peer) announces(prefix netip.Prefix) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.books[prefix]
+	return ok && p.report.State == StateEstablished && p.open.Has(family(prefix))
+}
+
 // stop ends the peer for that reason and waits.
 func (p *peer) stop(why ending) error {
 	p.cancel(why)

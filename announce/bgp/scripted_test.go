@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	api "github.com/osrg/gobgp/v3/api"
 
 	"github.com/fairlead/fairlead/announce/bgp/guard"
@@ -601,5 +602,31 @@ func TestTTL(t *testing.T) {
 			s.accept()
 			s.establish()
 		})
+	}
+}
+
+// TestAnnounced has a router that speaks one family, and a session of both.
+func TestAnnounced(t *testing.T) {
+	s := newScripted(t)
+	s.open.Families = []guard.Family{guard.IPv4}
+	speaker := s.speaker(Options{})
+	p := s.peer()
+	six := netip.MustParsePrefix("2001:db8::1/128")
+	s.sync(speaker, []Route{{Prefix: vip4}, {Prefix: six}}, p)
+	if got := speaker.Announced(vip4); got != nil {
+		t.Errorf("announced to %v before there is a session", got)
+	}
+	s.accept()
+	s.establish()
+	s.receive(guard.TypeUpdate)
+	r := s.eventually(speaker, func(r PeerReport) bool { return r.State == StateEstablished })
+	if diff := cmp.Diff([]netip.AddrPort{p.Name()}, speaker.Announced(vip4), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("announced to, -want +got:\n%s", diff)
+	}
+	if got := speaker.Announced(six); got != nil || r.Prefixes != 1 || r.Unannounced != 1 {
+		t.Errorf("IPv6 announced to %v, report %+v", got, r)
+	}
+	if got := speaker.Announced(prefix(9)); got != nil {
+		t.Errorf("a route that is not announced to %v", got)
 	}
 }

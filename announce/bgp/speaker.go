@@ -250,6 +250,18 @@ func (s *Speaker) Report() []PeerReport {
 	return out
 }
 
+// Announced are the peers that have the prefix from this node at this moment,
+// by name.
+func (s *Speaker) Announced(prefix netip.Prefix) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, p := range s.all() {
+		if p.announces(prefix) {
+			out = append(out, p.name)
+		}
+	}
+	return out
+}
+
 // Close ends all sessions and waits. A node that restarts its agent says
 // nothing to the routers: those that restart gracefully keep its routes. One
 // that leaves tells them, and they drop them at once. A second call does nothing.
