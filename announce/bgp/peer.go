@@ -177,10 +177,10 @@ func (p *peer) session(ctx context.Context, wait time.Duration) (began bool, liv
 		return false, 0, err
 	}
 	defer router.Close()
-	p.setState(StateOpening)
 	if err := p.begin(router); err != nil {
 		return false, 0, err
 	}
+	p.setState(StateOpening)
 	p.mu.Lock()
 	t := p.timers
 	p.mu.Unlock()

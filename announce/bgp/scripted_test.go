@@ -565,6 +565,21 @@ func TestPassword(t *testing.T) {
 	}
 }
 
+// TestLoopbackIsSigned wants nobody but the session to reach gobgp.
+func TestLoopbackIsSigned(t *testing.T) {
+	s := newScripted(t)
+	speaker := s.speaker(Options{})
+	s.sync(speaker, nil, s.peer())
+	s.accept()
+	s.establish()
+	d := net.Dialer{Timeout: 200 * time.Millisecond}
+	address := net.JoinHostPort(loopback, fmt.Sprint(speaker.all()[0].engine.port))
+	if conn, err := d.DialContext(t.Context(), "tcp4", address); err == nil {
+		conn.Close()
+		t.Error("gobgp takes a connection without signature")
+	}
+}
+
 // TestTTL has a router that drops packets with less than 255, and one that
 // sends less.
 func TestTTL(t *testing.T) {

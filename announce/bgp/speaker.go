@@ -81,7 +81,8 @@ var ErrClosed = errors.New("bgp speaker is closed")
 
 // Sync announces this and nothing else. Only a peer whose session would be
 // another one gets a new session. What is invalid is left out with an error,
-// and of a peer that has a session already the last valid settings go on.
+// and of a peer that is there already the last valid settings go on. The
+// Speaker keeps the slices of routes: they must not change afterwards.
 func (s *Speaker) Sync(ctx context.Context, d Desired) error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
