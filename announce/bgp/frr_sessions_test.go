@@ -4,7 +4,9 @@ package bgp
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -245,4 +247,61 @@ func TestRouterRestarts(t *testing.T) {
 	w.configure(config)
 	best(vip4)
 	best(vip6)
+}
+
+// nextHops are the gateways of the router's kernel for the prefix, sorted.
+func (w *world) nextHops(p netip.Prefix) []string {
+	w.Helper()
+	dst := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	routes, err := w.lab.Router.Netlink().RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+	if err != nil {
+		w.Fatal(err)
+	}
+	var out []string
+	for _, r := range routes {
+		for _, hop := range r.MultiPath {
+			out = append(out, hop.Gw.String())
+		}
+		if r.Gw != nil {
+			out = append(out, r.Gw.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestECMP has three nodes announce the same VIPs, over IPv4, over IPv6, and as
+// each family of its own. One is about to leave, and leaves.
+func TestECMP(t *testing.T) {
+	w := newWorld(t, 3)
+	config := ""
+	speakers := make([]*Speaker, 3)
+	d := make([]Desired, 3)
+	for i, n := range w.lab.Nodes {
+		four, six := external(n, lab.RouterAddr4), external(n, lab.RouterAddr6)
+		if i == 2 {
+			four.DualStack, six.DualStack = false, false
+		}
+		peers := [][]Peer{{four}, {six}, {four, six}}[i]
+		for _, p := range peers {
+			config += neighbor(n.Addr(p.Address), nodeASN)
+		}
+		speakers[i] = w.speaker(n, Options{})
+		d[i] = Desired{Peers: peers, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}}
+	}
+	w.configure(config)
+	for i, s := range speakers {
+		w.sync(s, d[i])
+	}
+	hops := func() any { return fmt.Sprint(w.nextHops(vip4), w.nextHops(vip6)) }
+	w.sees("[10.1.0.11 10.1.0.12 10.1.0.13] [fd01::11 fd01::12 fd01::13]", hops)
+	d[1].Shutdown = true
+	w.sync(speakers[1], d[1])
+	w.sees("[10.1.0.11 10.1.0.13] [fd01::11 fd01::13]", hops)
+	if err := speakers[1].Close(false); err != nil {
+		t.Fatal(err)
+	}
+	d[2].Routes = d[2].Routes[:1]
+	w.sync(speakers[2], d[2])
+	w.sees("[10.1.0.11 10.1.0.13] [fd01::11]", hops)
 }
