@@ -218,7 +218,7 @@ func (p path) api() (*api.Path, error) {
 	}
 	f := apiFamily(family(p.Prefix))
 	attributes := []proto.Message{&api.OriginAttribute{Origin: 0}} // IGP
-	if p.Prefix.Addr().Is4() {
+	if p.nextHop.Is4() {
 		attributes = append(attributes, &api.NextHopAttribute{NextHop: p.nextHop.String()})
 	} else {
 		attributes = append(attributes, &api.MpReachNLRIAttribute{Family: f, NextHops: []string{p.nextHop.String()}, Nlris: []*anypb.Any{nlri}})

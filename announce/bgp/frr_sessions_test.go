@@ -249,6 +249,30 @@ func TestRouterRestarts(t *testing.T) {
 	best(vip6)
 }
 
+// TestNextHopOfOtherFamily announces both families by a session over IPv6 from a
+// node without other next hops: the router takes IPv4 routes by IPv6 once it says
+// that it can.
+func TestNextHopOfOtherFamily(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	p := external(n, lab.RouterAddr6)
+	p.NextHop4, p.NextHop6 = netip.Addr{}, netip.Addr{}
+	s := w.speaker(n, Options{})
+	w.configure(neighbor(n.Addrs[1], nodeASN))
+	w.sync(s, Desired{Peers: []Peer{p}, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}})
+	w.established(s)
+	w.sees("[] [fd01::11]", func() any { return fmt.Sprint(w.nextHops(vip4), w.nextHops(vip6)) })
+	if r := s.Report()[0]; r.Prefixes != 1 || r.Unannounced != 1 || s.Announced(vip4) != nil {
+		t.Errorf("without the capability: %+v", r)
+	}
+	w.configure(neighbor(n.Addrs[1], nodeASN, "capability extended-nexthop"))
+	w.sees("fd01::11", func() any { return at(w.pathOf(vip4, n.Addrs[1]), "nexthops", "ip") })
+	w.sees("[fd01::11]", func() any { return fmt.Sprint(w.nextHops(vip6)) })
+	if r := s.Report()[0]; r.Prefixes != 2 || r.Unannounced != 0 || len(s.Announced(vip4)) != 1 {
+		t.Errorf("with the capability: %+v", r)
+	}
+}
+
 // nextHops are the gateways of the router's kernel for the prefix, sorted.
 func (w *world) nextHops(p netip.Prefix) []string {
 	w.Helper()

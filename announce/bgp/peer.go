@@ -110,8 +110,11 @@ func (p *peer) path(r Route) (path, bool) {
 		return path{}, false
 	}
 	out := path{Route: r, nextHop: p.nextHops[family(r.Prefix)]}
-	if !out.nextHop.IsValid() && p.own.IsValid() && p.own.Is4() == r.Prefix.Addr().Is4() && !p.own.IsLinkLocalUnicast() {
+	if !out.nextHop.IsValid() && !p.own.IsLinkLocalUnicast() {
 		out.nextHop = p.own
+	}
+	if !p.canReach(family(r.Prefix), out.nextHop) {
+		return path{}, false
 	}
 	if p.internal() {
 		out.localPref, out.hasLocalPref = r.LocalPref, r.LocalPref != 0
@@ -125,7 +128,18 @@ func (p *peer) path(r Route) (path, bool) {
 		}
 		out.localPref, out.hasLocalPref = 0, p.internal()
 	}
-	return out, out.nextHop.IsValid()
+	return out, true
+}
+
+// canReach says whether the router takes routes of the family with that next hop.
+func (p *peer) canReach(f guard.Family, nextHop netip.Addr) bool {
+	switch {
+	case !nextHop.IsValid():
+		return false
+	case nextHop.Is4() == (f == guard.IPv4):
+		return true
+	}
+	return f == guard.IPv4 && p.open != nil && p.open.ExtendedNextHop
 }
 
 func (p path) equal(o path) bool {
@@ -261,8 +275,7 @@ func (p *peer) begin(router net.Conn) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.own = local.AddrPort().Addr().Unmap()
-	p.open = nil
+	p.own, p.open = local.AddrPort().Addr().Unmap(), nil
 	return p.apply()
 }
 
@@ -273,6 +286,10 @@ func (p *peer) hear(r guard.Reason, g *guard.Guard, hold time.Duration) {
 	news := g.Established() && p.report.State == StateOpening
 	if open := g.Open(); open != nil && p.open == nil {
 		p.open = open
+		// gobgp has not heard of it yet: its first routes are right.
+		if err := p.apply(); err != nil {
+			p.log.Error("announce what the router takes", "err", err)
+		}
 		p.report.HoldTime = min(hold, time.Duration(open.HoldTime)*time.Second)
 	}
 	if news {

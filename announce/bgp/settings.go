@@ -83,8 +83,8 @@ func (p Peer) check() (settings, timers, error) {
 	if p.MinTTL != 0 && p.TTL != 0 && p.TTL != math.MaxUint8 {
 		refuse("TTL", p.TTL, "want 255 beside MinTTL %d", p.MinTTL)
 	}
-	if p.NextHop4.IsValid() && (!machine(p.NextHop4) || !p.NextHop4.Is4()) {
-		refuse("NextHop4", p.NextHop4, "want an IPv4 address of this node")
+	if p.NextHop4.IsValid() && (!machine(p.NextHop4) || p.NextHop4.IsLinkLocalUnicast()) {
+		refuse("NextHop4", p.NextHop4, "want an address of this node that is not link-local")
 	}
 	if p.NextHop6.IsValid() && (!machine(p.NextHop6) || p.NextHop6.Is4() || p.NextHop6.IsLinkLocalUnicast()) {
 		refuse("NextHop6", p.NextHop6, "want an IPv6 address of this node that is not link-local")

@@ -38,7 +38,7 @@ func TestPeerProblems(t *testing.T) {
 		{"long password", func(p *Peer) { p.Password = strings.Repeat("x", 81) }, "Password of 81 bytes: want at most 80"},
 		{"multihop inside", func(p *Peer) { p.PeerASN, p.MultiHop = 65001, true }, "MultiHop true: is for external"},
 		{"both TTLs", func(p *Peer) { p.TTL, p.MinTTL = 64, 254 }, "TTL 64: want 255 beside MinTTL 254"},
-		{"IPv6 next hop of IPv4", func(p *Peer) { p.NextHop4 = addr("2001:db8::1") }, "NextHop4 2001:db8::1"},
+		{"link-local next hop of IPv4", func(p *Peer) { p.NextHop4 = addr("fe80::1%eth0") }, "NextHop4 fe80::1%eth0"},
 		{"IPv4 next hop of IPv6", func(p *Peer) { p.NextHop6 = addr("192.0.2.1") }, "NextHop6 192.0.2.1"},
 		{"link-local next hop", func(p *Peer) { p.NextHop6 = addr("fe80::1%eth0") }, "NextHop6 fe80::1%eth0"},
 		{"hold time 1", func(p *Peer) { p.HoldTime = time(1e9) }, "HoldTime 1s"},

@@ -19,7 +19,7 @@ var start = time.Unix(1_000_000, 0)
 func testOpen() *Open {
 	return &Open{
 		ASN: 4_200_000_001, HoldTime: 90, RouterID: netip.MustParseAddr("192.0.2.1"),
-		Families: []Family{IPv4, IPv6}, FourOctet: true, RouteRefresh: true,
+		Families: []Family{IPv4, IPv6}, FourOctet: true, RouteRefresh: true, ExtendedNextHop: true,
 		Restart: &Restart{Restarting: true, Time: 120, Families: []RestartFamily{{IPv4, 0x80}, {IPv6, 0}}},
 	}
 }
@@ -99,10 +99,10 @@ func TestOpenRoundTrip(t *testing.T) {
 func TestOpenLeavesOut(t *testing.T) {
 	// Parameter 1 (deprecated authentication), then two parameters with
 	// capabilities: an unknown one, FQDN with inner lengths that lie, IPv4
-	// multicast, IPv6 unicast, and ADD-PATH.
+	// multicast, IPv6 unicast, ADD-PATH, and IPv6 next hops of VPNv4.
 	in := openWith(1, 2, 9, 9,
 		2, 7, 199, 0, 73, 3, 200, 1, 2,
-		2, 18, 1, 4, 0, 1, 0, 2, 1, 4, 0, 2, 0, 1, 69, 4, 0, 1, 1, 3)
+		2, 26, 1, 4, 0, 1, 0, 2, 1, 4, 0, 2, 0, 1, 69, 4, 0, 1, 1, 3, 5, 6, 0, 1, 0, 128, 0, 2)
 	g := &Guard{}
 	out, reason, err := g.Judge(nil, in, start)
 	if err != nil || reason != ReasonOpen {
@@ -138,6 +138,7 @@ func TestBadOpens(t *testing.T) {
 		{"capability longer than parameter", openWith(2, 2, 1, 4, 0, 1, 0, 1)},
 		{"multiprotocol of 3", openWith(2, 5, 1, 3, 0, 1, 0)},
 		{"route refresh of 1", openWith(2, 3, 2, 1, 0)},
+		{"extended next hop of 5", openWith(2, 7, 5, 5, 0, 1, 0, 1, 0)},
 		{"four-octet AS of 2", openWith(2, 4, 65, 2, 0, 1)},
 		{"restart of 0", openWith(2, 2, 64, 0)},
 		{"restart of 4", openWith(2, 6, 64, 4, 0, 0, 0, 1)},

@@ -20,6 +20,8 @@ type Open struct {
 	FourOctet bool
 	// RouteRefresh is the capability of RFC 2918.
 	RouteRefresh bool
+	// ExtendedNextHop says that IPv4 routes may have IPv6 next hops (RFC 8950).
+	ExtendedNextHop bool
 	// Restart is the capability of RFC 4724; nil: the router has it not.
 	Restart *Restart
 }
@@ -43,6 +45,7 @@ const (
 
 	capabilityMultiprotocol = 1
 	capabilityRouteRefresh  = 2
+	capabilityNextHop       = 5
 	capabilityRestart       = 64
 	capabilityFourOctetASN  = 65
 )
@@ -56,6 +59,10 @@ const (
 	// maxFamilies bounds what is kept of an OPEN; FRR names fewer.
 	maxFamilies = 32
 )
+
+// nextHopIPv4byIPv6 is the capability's entry of IPv4 unicast (AFI, SAFI of two
+// bytes) with next hops of AFI 2.
+var nextHopIPv4byIPv6 = [6]byte{0, 1, 0, 1, 0, 2}
 
 // ParseOpen reads a whole OPEN.
 func ParseOpen(message []byte) (*Open, error) {
@@ -121,6 +128,13 @@ func (o *Open) capability(code uint8, value []byte) error {
 			return bad
 		}
 		o.RouteRefresh = true
+	case capabilityNextHop:
+		if len(value)%6 != 0 {
+			return bad
+		}
+		for v := value; len(v) > 0; v = v[6:] {
+			o.ExtendedNextHop = o.ExtendedNextHop || [6]byte(v) == nextHopIPv4byIPv6
+		}
 	case capabilityFourOctetASN:
 		if len(value) != 4 {
 			return bad
@@ -180,6 +194,9 @@ func (o *Open) appendCapabilities(b []byte) []byte {
 	}
 	if o.FourOctet {
 		b = binary.BigEndian.AppendUint32(append(b, capabilityFourOctetASN, 4), o.ASN)
+	}
+	if o.ExtendedNextHop {
+		b = append(append(b, capabilityNextHop, 6), nextHopIPv4byIPv6[:]...)
 	}
 	if r := o.Restart; r != nil {
 		b = r.appendCapability(b)
