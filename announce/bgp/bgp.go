@@ -69,8 +69,9 @@ type Peer struct {
 	// DualStack announces both families; else only that of Address.
 	DualStack bool
 	// NextHop4 and NextHop6 are the next hops of routes, by family. Zero: the own
-	// address of the session. That of IPv4 routes may be an IPv6 address if the
-	// router says so (RFC 8950). A family without a next hop is not announced.
+	// address of the session, also if that is link-local, as the router is then on
+	// the link. That of IPv4 routes may be an IPv6 address if the router says so
+	// (RFC 8950). A family without a next hop is not announced.
 	NextHop4, NextHop6 netip.Addr
 
 	// GracefulRestart asks the router to keep routes for RestartTime (0: 120 s)

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -266,11 +267,29 @@ func TestNextHopOfOtherFamily(t *testing.T) {
 		t.Errorf("without the capability: %+v", r)
 	}
 	w.configure(neighbor(n.Addrs[1], nodeASN, "capability extended-nexthop"))
-	w.sees("fd01::11", func() any { return at(w.pathOf(vip4, n.Addrs[1]), "nexthops", "ip") })
-	w.sees("[fd01::11]", func() any { return fmt.Sprint(w.nextHops(vip6)) })
+	w.sees("[fd01::11] [fd01::11]", func() any { return fmt.Sprint(w.nextHops(vip4), w.nextHops(vip6)) })
 	if r := s.Report()[0]; r.Prefixes != 2 || r.Unannounced != 0 || len(s.Announced(vip4)) != 1 {
 		t.Errorf("with the capability: %+v", r)
 	}
+}
+
+// TestLinkLocal has a session between link-local addresses, which are the next
+// hops of both families in the router's kernel.
+func TestLinkLocal(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.lab.Nodes[0]
+	p := external(n, linkLocal)
+	p.Source, p.NextHop4, p.NextHop6 = netip.MustParseAddr("fe80::77%eth0"), netip.Addr{}, netip.Addr{}
+	if err := errors.Join(
+		w.lab.Router.AddAddrs("br0", netip.PrefixFrom(linkLocal, 64)),
+		n.AddAddrs(lab.Uplink, netip.PrefixFrom(p.Source, 64)),
+	); err != nil {
+		t.Fatal(err)
+	}
+	w.configure(neighbor(p.Source.WithZone(""), nodeASN, "interface br0", "capability extended-nexthop"))
+	s := w.speaker(n, Options{})
+	w.sync(s, Desired{Peers: []Peer{p}, Routes: []Route{{Prefix: vip4}, {Prefix: vip6}}})
+	w.sees("[fe80::77] [fe80::77]", func() any { return fmt.Sprint(w.nextHops(vip4), w.nextHops(vip6)) })
 }
 
 // nextHops are the gateways of the router's kernel for the prefix, sorted.
@@ -288,6 +307,9 @@ func (w *world) nextHops(p netip.Prefix) []string {
 		}
 		if r.Gw != nil {
 			out = append(out, r.Gw.String())
+		}
+		if via, ok := r.Via.(*netlink.Via); ok {
+			out = append(out, via.Addr.String())
 		}
 	}
 	slices.Sort(out)

@@ -110,8 +110,8 @@ func (p *peer) path(r Route) (path, bool) {
 		return path{}, false
 	}
 	out := path{Route: r, nextHop: p.nextHops[family(r.Prefix)]}
-	if !out.nextHop.IsValid() && !p.own.IsLinkLocalUnicast() {
-		out.nextHop = p.own
+	if !out.nextHop.IsValid() {
+		out.nextHop = p.own.WithZone("")
 	}
 	if !p.canReach(family(r.Prefix), out.nextHop) {
 		return path{}, false
