@@ -33,9 +33,11 @@ const (
 	// HandOverTime is how long a VIP that is to be yielded is answered for when
 	// nobody takes it.
 	HandOverTime = 2 * time.Second
-	// fellowDelay is how long a claim of another node is left alone: most often
-	// that one is right, and the next set will say so.
-	fellowDelay = time.Second
+	// fellowDelay is how long a claim of another node is left alone: that one is
+	// right, and the next set will say so, or it was mistaken for a moment, and
+	// everybody has to be told again. Where claims go on, it doubles each time,
+	// up to defendInterval.
+	fellowDelay = 500 * time.Millisecond
 )
 
 // burst are the pauses before the announcements of a takeover. One is enough
@@ -54,7 +56,10 @@ type entry struct {
 	since    time.Time
 	next     time.Time // when to announce again
 	step     int       // in burst
-	defended time.Time
+	defended time.Time // against a stranger
+	// claimed is when another node claimed it and was given pause.
+	claimed time.Time
+	pause   time.Duration
 	// yieldBy is set for a VIP that is answered for, but not announced, until
 	// then or until another node announces it, which is yielded.
 	yieldBy time.Time
@@ -246,7 +251,6 @@ func (b *book) frame(now time.Time, index int, isARP bool, frame []byte) []out {
 // claim is somebody else's word that it has the VIP.
 func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 	e, counters := b.entries[place{v.VIP, i.Index}], b.counters(v.VIP)
-	mayDefend := e.defended.IsZero() || now.Sub(e.defended) >= defendInterval
 	switch {
 	case !e.yieldBy.IsZero():
 		counters.FellowClaims++
@@ -254,9 +258,7 @@ func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 		b.changes++
 	case b.fellows[v.From]:
 		counters.FellowClaims++
-		if soon := now.Add(fellowDelay); mayDefend && e.next.After(soon) {
-			e.next, e.defended = soon, now
-		}
+		e.await(now)
 	default:
 		counters.Conflicts++
 		c := b.conflicts[v.VIP]
@@ -266,12 +268,24 @@ func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 			b.changes++
 		}
 		c.MAC, c.Interface, c.Last = v.From, i.Name, now
-		if mayDefend {
+		if e.defended.IsZero() || now.Sub(e.defended) >= defendInterval {
 			e.defended = now
 			return b.announce(v.VIP, i)
 		}
 	}
 	return nil
+}
+
+// await has the VIP announced again after the pause that another node is given,
+// unless that is going to happen anyway.
+func (e *entry) await(now time.Time) {
+	pause := fellowDelay
+	if now.Sub(e.claimed) < e.pause+defendInterval {
+		pause = min(2*e.pause, defendInterval)
+	}
+	if soon := now.Add(pause); e.next.After(soon) {
+		e.next, e.claimed, e.pause = soon, now, pause
+	}
 }
 
 func (b *book) announce(vip netip.Addr, i Interface) (outs []out) {

@@ -374,20 +374,31 @@ func TestConflictOfTwo(t *testing.T) {
 }
 
 // Another node is left alone for a moment; if the VIP is still ours then, it
-// is announced once more.
+// is announced once more. Where that goes on, it takes longer each time.
 func TestFellow(t *testing.T) {
 	c := newClocked(0, eth0)
 	c.fellows = map[ether.MAC]bool{client: true}
 	c.mustSync(t, Answer{VIP: vip4})
 	c.pass(t, 10*time.Second)
-	check(t, "claim", c.hear(2, announcement(client, vip4)))
-	check(t, "not yet", c.pass(t, fellowDelay-1))
-	check(t, "still ours", c.pass(t, 1), "192.0.2.1@2 announced", "192.0.2.1@2 asked")
-	check(t, "claim again", c.hear(2, announcement(client, vip4)))
-	check(t, "once", c.pass(t, 2*fellowDelay))
-	if r := c.report(); r.VIPs[0].Conflict != nil || r.ARP.FellowClaims != 2 || r.ARP.Conflicts != 0 {
+	announced := []string{"192.0.2.1@2 announced", "192.0.2.1@2 asked"}
+	for _, pause := range []time.Duration{500, 1000, 2000, 4000, 8000, 10000, 10000} {
+		pause *= time.Millisecond
+		for range 3 {
+			check(t, "claim", c.hear(2, announcement(client, vip4)))
+		}
+		check(t, "not yet", c.pass(t, pause-1))
+		check(t, "still ours", c.pass(t, 1), announced...)
+	}
+	c.pass(t, defendInterval)
+	check(t, "after a rest", c.hear(2, announcement(client, vip4)))
+	check(t, "soon again", c.pass(t, fellowDelay), announced...)
+	if r := c.report(); r.VIPs[0].Conflict != nil || r.ARP.FellowClaims != 22 || r.ARP.Conflicts != 0 {
 		t.Errorf("report %+v", r)
 	}
+	// Who loses it meanwhile says nothing.
+	c.hear(2, announcement(client, vip4))
+	c.mustSync(t)
+	check(t, "not ours any more", c.pass(t, time.Hour))
 }
 
 // What this node itself says on another interface of the same network is no claim.
