@@ -43,7 +43,8 @@ type agentSpec struct {
 	Bind  netip.AddrPort
 	Keys  [][]byte
 	Nodes []members.Node
-	VIPs  []netip.Addr
+	// Answers are given by whoever is elected.
+	Answers []l2.Answer
 }
 
 // order is what it is told later.
@@ -57,7 +58,7 @@ type state struct {
 	Live     []string
 	Quorum   bool
 	Answered []netip.Addr
-	Fellows  int
+	Fellows  int    // that told of themselves
 	Orders   int    // carried out
 	Error    string // of the last one
 }
@@ -93,7 +94,7 @@ func runAgent(spec string) error {
 		return err
 	}
 	defer a.responder.Close()
-	a.members, err = members.Open(members.Config{Name: a.spec.Name, Bind: a.spec.Bind, Keys: a.spec.Keys, Changed: changed, Meta: a.macs()})
+	a.members, err = members.Open(members.Config{Name: a.spec.Name, Bind: a.spec.Bind, Keys: a.spec.Keys, Changed: changed})
 	if err != nil {
 		return err
 	}
@@ -129,13 +130,6 @@ func runAgent(spec string) error {
 	}
 }
 
-func (a *agent) macs() (meta []byte) {
-	for _, i := range a.responder.Report().Interfaces {
-		meta = append(meta, i.MAC[:]...)
-	}
-	return meta
-}
-
 func (a *agent) carryOut(o order) error {
 	if o.Leave {
 		return a.responder.HandOver(context.Background(), a.members.Leave)
@@ -147,24 +141,20 @@ func (a *agent) carryOut(o order) error {
 func (a *agent) step() error {
 	s := a.done
 	s.Live, s.Quorum = a.members.Set()
-	var fellows []ether.MAC
-	for _, m := range a.members.Report().Members {
-		for meta := m.Meta; len(meta) >= 6; meta = meta[6:] {
-			if m.Name != a.spec.Name {
-				fellows = append(fellows, ether.MAC(meta))
-			}
-		}
+	nodes, err := a.tell(s.Live)
+	if err != nil {
+		return err
 	}
-	a.responder.SetFellows(fellows)
-	s.Fellows = len(fellows)
+	s.Fellows = len(nodes) - 1
 	var answers []l2.Answer
-	for _, vip := range a.spec.VIPs {
-		var nodes []elect.Node
+	for _, answer := range a.spec.Answers {
+		var candidates []elect.Node
 		for _, n := range a.spec.Nodes {
-			nodes = append(nodes, elect.Node{Name: n.Name, Live: slices.Contains(s.Live, n.Name), Serving: true, Able: true})
+			facts, live := nodes[n.Name]
+			candidates = append(candidates, elect.Node{Name: n.Name, Live: live, Serving: true, Able: facts.Able(answer)})
 		}
-		if winner, ok := elect.Winner(elect.Elect(vip, nodes)); ok && s.Quorum && winner == a.spec.Name {
-			answers = append(answers, l2.Answer{VIP: vip})
+		if winner, ok := elect.Winner(elect.Elect(answer.VIP, candidates)); ok && s.Quorum && winner == a.spec.Name {
+			answers = append(answers, answer)
 		}
 	}
 	if err := a.responder.Sync(context.Background(), answers); err != nil {
@@ -181,6 +171,33 @@ func (a *agent) step() error {
 	}
 	a.said = said
 	return a.out.Encode(s)
+}
+
+// tell tells the others of this node, and returns what is known of those alive.
+func (a *agent) tell(live []string) (map[string]l2.Facts, error) {
+	own := l2.FactsOf(true, a.responder.Report().Interfaces, a.spec.Answers)
+	meta, err := own.Append(nil, members.MetaMax)
+	if err != nil {
+		return nil, err
+	}
+	a.members.SetMeta(meta) // an error says that nobody has heard it yet
+	facts := map[string]l2.Facts{}
+	var fellows []ether.MAC
+	for _, m := range a.members.Report().Members {
+		if !slices.Contains(live, m.Name) {
+			continue
+		}
+		f, err := l2.ParseFacts(m.Meta)
+		if err != nil {
+			continue // not told yet
+		}
+		facts[m.Name] = f
+		if m.Name != a.spec.Name {
+			fellows = append(fellows, f.MACs()...)
+		}
+	}
+	a.responder.SetFellows(fellows)
+	return facts, nil
 }
 
 // running is an agent's process as the test sees it.

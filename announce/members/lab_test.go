@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/fairlead/fairlead/announce/elect"
+	"github.com/fairlead/fairlead/announce/l2"
 	"github.com/fairlead/fairlead/announce/members"
 	"github.com/fairlead/fairlead/perf/lab"
 )
@@ -24,8 +25,12 @@ const deadline = 20 * time.Second
 var (
 	keyOne = []byte("0123456789abcdef0123456789abcdef")
 	keyTwo = []byte("fedcba9876543210fedcba9876543210")
-	vips   = []netip.Addr{netip.MustParseAddr("10.1.0.200"), netip.MustParseAddr("fd01::200")}
+	vips   = []netip.Addr{netip.MustParseAddr("10.1.0.200"), wanVIP, netip.MustParseAddr("fd01::200")} // in order
+	// wanVIP is on a second network, that no gossip goes over.
+	wanVIP = netip.MustParseAddr("10.7.0.200")
 )
+
+const wan = "wan"
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -49,7 +54,8 @@ func newCluster(t *testing.T) *cluster {
 	client, err := l.AddMachine("asker")
 	must(t, err)
 	c := &cluster{Lab: l, t: t, client: client, agents: map[string]*running{}}
-	c.spec = agentSpec{Keys: [][]byte{keyOne}, VIPs: vips}
+	c.spec = agentSpec{Keys: [][]byte{keyOne}, Answers: []l2.Answer{{VIP: vips[0]}, {VIP: wanVIP, Interfaces: []string{"w?n"}}, {VIP: vips[2]}}}
+	c.addWAN(t)
 	for _, n := range l.Nodes {
 		c.spec.Nodes = append(c.spec.Nodes, members.Node{Name: n.Host, Addr: netip.AddrPortFrom(n.Addrs[0], members.DefaultPort)})
 	}
@@ -58,6 +64,35 @@ func newCluster(t *testing.T) *cluster {
 	}
 	c.waitWhole(t)
 	return c
+}
+
+// addWAN makes the second network, where only the client has an address.
+func (c *cluster) addWAN(t *testing.T) {
+	t.Helper()
+	router := c.Router.Netlink()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "brwan"
+	must(t, router.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}))
+	bridge, err := router.LinkByName("brwan")
+	must(t, err)
+	must(t, router.LinkSetUp(bridge))
+	ends := map[string]*lab.Namespace{"asker": c.client.Namespace}
+	for _, n := range c.Nodes {
+		ends[n.Host] = n.Namespace
+	}
+	for host, end := range ends {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = wan + host
+		must(t, router.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: wan, PeerNamespace: netlink.NsFd(end.FD())}))
+		port, err := router.LinkByName(wan + host)
+		must(t, err)
+		must(t, router.LinkSetMaster(port, bridge))
+		must(t, router.LinkSetUp(port))
+		link, err := end.Netlink().LinkByName(wan)
+		must(t, err)
+		must(t, end.Netlink().LinkSetUp(link))
+	}
+	must(t, c.client.AddAddrs(wan, netip.MustParsePrefix("10.7.0.2/24")))
 }
 
 func (c *cluster) node(name string) *lab.Node {
@@ -127,9 +162,13 @@ func (c *cluster) waitWithout(t *testing.T, out ...string) {
 // waitNeighbor waits until the client's kernel has the node's MAC address for the VIP.
 func (c *cluster) waitNeighbor(t *testing.T, vip netip.Addr, name string) {
 	t.Helper()
-	uplink, err := c.node(name).Netlink().LinkByName(lab.Uplink)
+	on := lab.Uplink
+	if vip == wanVIP {
+		on = wan
+	}
+	link, err := c.node(name).Netlink().LinkByName(on)
 	must(t, err)
-	want := uplink.Attrs().HardwareAddr.String()
+	want := link.Attrs().HardwareAddr.String()
 	conn, err := c.client.Dial(t.Context(), "udp", netip.AddrPort{}, netip.AddrPortFrom(vip, 9))
 	must(t, err)
 	defer conn.Close()
@@ -222,6 +261,18 @@ func TestCluster(t *testing.T) {
 		must(t, c.Router.Netlink().LinkSetDown(port))
 		c.waitWithout(t, victim)
 		c.agents[victim].wait(t, "stops", func(s state) bool { return len(s.Answered) == 0 })
+		must(t, c.Router.Netlink().LinkSetUp(port))
+		c.waitWhole(t)
+	})
+
+	t.Run("second link down", func(t *testing.T) {
+		first, second := c.order(wanVIP)[0], c.order(wanVIP)[1]
+		port, err := c.Router.Netlink().LinkByName(wan + first)
+		must(t, err)
+		must(t, c.Router.Netlink().LinkSetDown(port))
+		c.agents[second].wait(t, "takes over", func(s state) bool { return slices.Contains(s.Answered, wanVIP) })
+		c.agents[first].wait(t, "stays a member", func(s state) bool { return s.Quorum && !slices.Contains(s.Answered, wanVIP) })
+		c.waitNeighbor(t, wanVIP, second)
 		must(t, c.Router.Netlink().LinkSetUp(port))
 		c.waitWhole(t)
 	})
