@@ -30,6 +30,9 @@ const (
 	// ConflictHold is how long a stranger must be silent until a conflict is
 	// over. Each refresh asks for others, so it is more than two of the default.
 	ConflictHold = 150 * time.Second
+	// ConflictDelay is how long a claim is no conflict yet: a node that just
+	// joined may speak before it is known for a fellow.
+	ConflictDelay = time.Second
 	// HandOverTime is how long a VIP that is to be yielded is answered for when
 	// nobody takes it.
 	HandOverTime = 2 * time.Second
@@ -60,10 +63,17 @@ type entry struct {
 	// claimed is when another node claimed it and was given pause.
 	claimed time.Time
 	pause   time.Duration
+	again   bool // next is because of it
 	// yieldBy is set for a VIP that is answered for, but not announced, until
 	// then or until another node announces it, which is yielded.
 	yieldBy time.Time
 	yielded bool
+}
+
+// conflict is a stranger's claim, that is told once it has lasted.
+type conflict struct {
+	Conflict
+	told bool
 }
 
 // out is a frame to send.
@@ -84,9 +94,10 @@ type book struct {
 	own        map[ether.MAC]bool // of the interfaces
 	fellows    map[ether.MAC]bool // of other nodes
 	entries    map[place]*entry
-	conflicts  map[netip.Addr]*Conflict
+	conflicts  map[netip.Addr]*conflict
 	arp, ndp   Counters
 	moved      bool // the set of entries is another
+	sooner     bool // next may be earlier than it was
 	takeovers  uint64
 	changes    uint64 // of what a report says, but those that a sync makes
 }
@@ -94,7 +105,7 @@ type book struct {
 func newBook(refresh, lease time.Duration) *book {
 	return &book{
 		refresh: cmp.Or(refresh, DefaultRefresh), lease: lease,
-		interfaces: map[int]Interface{}, entries: map[place]*entry{}, conflicts: map[netip.Addr]*Conflict{},
+		interfaces: map[int]Interface{}, entries: map[place]*entry{}, conflicts: map[netip.Addr]*conflict{},
 	}
 }
 
@@ -205,7 +216,25 @@ func (b *book) expire(now time.Time) {
 		}
 	}
 	for vip, c := range b.conflicts {
-		if now.Sub(c.Last) >= ConflictHold {
+		switch {
+		case now.Sub(c.Last) >= ConflictHold:
+			delete(b.conflicts, vip)
+			b.changes++
+		case !c.told && now.Sub(c.First) >= ConflictDelay:
+			c.told = true
+			b.changes++
+		}
+	}
+}
+
+// setFellows takes the MAC addresses of the other nodes.
+func (b *book) setFellows(fellows []ether.MAC) {
+	b.fellows = map[ether.MAC]bool{}
+	for _, m := range fellows {
+		b.fellows[m] = true
+	}
+	for vip, c := range b.conflicts {
+		if b.fellows[c.MAC] {
 			delete(b.conflicts, vip)
 			b.changes++
 		}
@@ -251,6 +280,7 @@ func (b *book) frame(now time.Time, index int, isARP bool, frame []byte) []out {
 // claim is somebody else's word that it has the VIP.
 func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 	e, counters := b.entries[place{v.VIP, i.Index}], b.counters(v.VIP)
+	b.sooner = true
 	switch {
 	case !e.yieldBy.IsZero():
 		counters.FellowClaims++
@@ -263,9 +293,8 @@ func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 		counters.Conflicts++
 		c := b.conflicts[v.VIP]
 		if c == nil {
-			c = &Conflict{First: now}
+			c = &conflict{Conflict: Conflict{First: now}}
 			b.conflicts[v.VIP] = c
-			b.changes++
 		}
 		c.MAC, c.Interface, c.Last = v.From, i.Name, now
 		if e.defended.IsZero() || now.Sub(e.defended) >= defendInterval {
@@ -284,7 +313,7 @@ func (e *entry) await(now time.Time) {
 		pause = min(2*e.pause, defendInterval)
 	}
 	if soon := now.Add(pause); e.next.After(soon) {
-		e.next, e.claimed, e.pause = soon, now, pause
+		e.next, e.claimed, e.pause, e.again = soon, now, pause, true
 	}
 }
 
@@ -315,7 +344,7 @@ func (b *book) ask(vip netip.Addr, i Interface) []out {
 }
 
 // due returns the announcements whose time has come, in order of the VIPs. The
-// last one of a burst and those after it come with a question.
+// last one of a burst and each refresh come with a question.
 func (b *book) due(now time.Time) (outs []out) {
 	b.expire(now)
 	var places []place
@@ -334,7 +363,10 @@ func (b *book) due(now time.Time) (outs []out) {
 			e.next = now.Add(burst[e.step])
 			continue
 		}
-		outs = append(outs, b.ask(at.vip, i)...)
+		if !e.again {
+			outs = append(outs, b.ask(at.vip, i)...)
+		}
+		e.again = false
 		e.next = now.Add(spread(at.vip, b.refresh))
 	}
 	return outs
@@ -367,6 +399,9 @@ func (b *book) next() (at time.Time, ok bool) {
 		earliest(b.synced.Add(b.lease))
 	}
 	for _, c := range b.conflicts {
+		if !c.told {
+			earliest(c.First.Add(ConflictDelay))
+		}
 		earliest(c.Last.Add(ConflictHold))
 	}
 	return at, ok
@@ -425,8 +460,8 @@ func (b *book) report() Report {
 				v.Since = e.since
 			}
 		}
-		if c := b.conflicts[a.VIP]; c != nil {
-			v.Conflict = new(*c)
+		if c := b.conflicts[a.VIP]; c != nil && c.told {
+			v.Conflict = new(c.Conflict)
 		}
 		if len(v.Interfaces) == 0 {
 			v.Reason = b.reason(a, r.Interfaces)

@@ -38,8 +38,8 @@ type VIPReport struct {
 	Reason     string
 	Since      time.Time // on the first of the interfaces; zero without any
 	Yielding   bool      // another node is to take it
-	// Conflict is there as long as a stranger claims the VIP: until it was not
-	// heard for ConflictHold.
+	// Conflict is there as long as a stranger claims the VIP: after
+	// ConflictDelay, until it was not heard for ConflictHold.
 	Conflict *Conflict
 }
 

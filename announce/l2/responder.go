@@ -163,13 +163,7 @@ func normal(answers []Answer) ([]Answer, error) {
 // SetFellows tells the MAC addresses of the other nodes: a VIP that one of them
 // claims is no conflict, only a moment in which two nodes know different things.
 func (r *Responder) SetFellows(fellows []ether.MAC) {
-	set := map[ether.MAC]bool{}
-	for _, m := range fellows {
-		set[m] = true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.book.fellows = set
+	r.change(func(time.Time) { r.book.setFellows(fellows) })
 }
 
 // HandOver yields all VIPs, calls leave, which tells the other nodes so, and
@@ -233,12 +227,16 @@ func (r *Responder) change(change func(now time.Time)) {
 	for _, o := range r.book.due(time.Now()) {
 		r.send(o)
 	}
+	r.book.sooner = true
 	r.unlock()
-	signal(r.wake)
 }
 
 // unlock tells who wants to know what has changed.
 func (r *Responder) unlock() {
+	if r.book.sooner {
+		r.book.sooner = false
+		signal(r.wake)
+	}
 	news := r.told != r.book.changes
 	r.told = r.book.changes
 	for w := range r.waiters {

@@ -94,7 +94,11 @@ func runAgent(spec string) error {
 		return err
 	}
 	defer a.responder.Close()
-	a.members, err = members.Open(members.Config{Name: a.spec.Name, Bind: a.spec.Bind, Keys: a.spec.Keys, Changed: changed})
+	meta, err := a.facts()
+	if err != nil {
+		return err
+	}
+	a.members, err = members.Open(members.Config{Name: a.spec.Name, Bind: a.spec.Bind, Keys: a.spec.Keys, Changed: changed, Meta: meta})
 	if err != nil {
 		return err
 	}
@@ -173,10 +177,14 @@ func (a *agent) step() error {
 	return a.out.Encode(s)
 }
 
+func (a *agent) facts() ([]byte, error) {
+	own := l2.FactsOf(true, a.responder.Report().Interfaces, a.spec.Answers)
+	return own.Append(nil, members.MetaMax)
+}
+
 // tell tells the others of this node, and returns what is known of those alive.
 func (a *agent) tell(live []string) (map[string]l2.Facts, error) {
-	own := l2.FactsOf(true, a.responder.Report().Interfaces, a.spec.Answers)
-	meta, err := own.Append(nil, members.MetaMax)
+	meta, err := a.facts()
 	if err != nil {
 		return nil, err
 	}
