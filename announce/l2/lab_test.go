@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type bed struct {
 
 func newBed(t *testing.T, nodes int) *bed {
 	t.Helper()
+	lab.RequireRoot(t, "ip")
 	l := lab.ForTest(t, lab.Options{Nodes: nodes})
 	client, err := l.AddMachine("asker")
 	must(t, err)
@@ -169,6 +171,14 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: counters %+v", vip, counters)
 		}
 	}
+	groups := func() bool {
+		out, err := node.Output(t.Context(), "ip", "-6", "maddress", "show", "dev", lab.Uplink)
+		must(t, err)
+		return strings.Contains(out, "ff02::1:ff00:200")
+	}
+	if !groups() {
+		t.Error("switches that snoop are not told of the group")
+	}
 	// On no interface.
 	addrs, err := node.Netlink().AddrList(nil, netlink.FAMILY_ALL)
 	must(t, err)
@@ -191,6 +201,9 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	r.mustSync(t)
+	if groups() {
+		t.Error("the group is not left")
+	}
 	for _, vip := range labVIPs {
 		flush(t, b.client.Namespace, vip)
 		knock(t, b.client.Namespace, vip)

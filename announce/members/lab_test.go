@@ -48,7 +48,9 @@ type cluster struct {
 	agents map[string]*running
 }
 
-func newCluster(t *testing.T) *cluster {
+// newCluster starts one that gossips over the nodes' addresses of a family: 0
+// is IPv4, 1 IPv6.
+func newCluster(t *testing.T, family int) *cluster {
 	t.Helper()
 	l := lab.ForTest(t, lab.Options{Nodes: 3})
 	client, err := l.AddMachine("asker")
@@ -57,7 +59,7 @@ func newCluster(t *testing.T) *cluster {
 	c.spec = agentSpec{Keys: [][]byte{keyOne}, Answers: []l2.Answer{{VIP: vips[0]}, {VIP: wanVIP, Interfaces: []string{"w?n"}}, {VIP: vips[2]}}}
 	c.addWAN(t)
 	for _, n := range l.Nodes {
-		c.spec.Nodes = append(c.spec.Nodes, members.Node{Name: n.Host, Addr: netip.AddrPortFrom(n.Addrs[0], members.DefaultPort)})
+		c.spec.Nodes = append(c.spec.Nodes, members.Node{Name: n.Host, Addr: netip.AddrPortFrom(n.Addrs[family], members.DefaultPort)})
 	}
 	for _, n := range l.Nodes {
 		c.start(n.Host)
@@ -102,7 +104,8 @@ func (c *cluster) node(name string) *lab.Node {
 func (c *cluster) start(name string) {
 	c.t.Helper()
 	spec, n := c.spec, c.node(name)
-	spec.Name, spec.Bind = name, netip.AddrPortFrom(n.Addrs[0], members.DefaultPort)
+	spec.Name = name
+	spec.Bind = spec.Nodes[slices.IndexFunc(spec.Nodes, func(n members.Node) bool { return n.Name == name })].Addr
 	c.agents[name] = start(c.t, n.Namespace, spec)
 }
 
@@ -214,8 +217,17 @@ func (c *cluster) cut(t *testing.T, name string) {
 	)
 }
 
+func TestOverIPv6(t *testing.T) {
+	c := newCluster(t, 1)
+	victim := c.order(vips[0])[0]
+	must(t, c.agents[victim].Kill())
+	c.waitWithout(t, victim)
+	c.start(victim)
+	c.waitWhole(t)
+}
+
 func TestCluster(t *testing.T) {
-	c := newCluster(t)
+	c := newCluster(t, 0)
 	victim := c.order(vips[0])[0]
 
 	t.Run("death", func(t *testing.T) {

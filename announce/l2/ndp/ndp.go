@@ -128,14 +128,14 @@ func Parse(frame []byte) (Message, error) {
 	return m, m.check()
 }
 
-// linkAddress finds the option with a MAC address. Of several the last one
+// linkAddress finds the option with a MAC address. Of several the first one
 // counts, as in Linux. Every step goes over eight bytes or more.
 func linkAddress(options []byte, want byte) (found ether.MAC, err error) {
 	for len(options) > 0 {
 		if len(options) < optionUnit || options[1] == 0 || int(options[1])*optionUnit > len(options) {
 			return ether.MAC{}, fmt.Errorf("%w: options of %d bytes end inside one", errMalformed, len(options))
 		}
-		if options[0] == want {
+		if options[0] == want && found == (ether.MAC{}) {
 			found = ether.MAC(options[2:])
 			if options[1] != linkOptionUnit || !found.IsStation() {
 				return ether.MAC{}, fmt.Errorf("%w: link-layer address option of %d bytes with %s", errMalformed, int(options[1])*optionUnit, found)

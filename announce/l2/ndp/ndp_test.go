@@ -200,6 +200,17 @@ func checkAnswer(t *testing.T, frame []byte, v ether.Verdict) {
 	}
 }
 
+// Of two link addresses the first one gets the answer.
+func TestTwoLinkAddresses(t *testing.T) {
+	m := solicitation()
+	m.Link = ether.MAC{2, 0, 0, 0, 0, 8}
+	f := append(m.Append(nil), 1, 1, 2, 0, 0, 0, 0, 9)
+	f[ether.HeaderLen+5] += 8
+	if v := Decide(resum(f), self, ours); v.Kind != ether.Request || v.From != m.Link {
+		t.Errorf("%s from %s, want one from %s", v.Kind, v.From, m.Link)
+	}
+}
+
 func TestGroup(t *testing.T) {
 	for a, want := range map[string]string{
 		"2001:db8::1:203":       "ff02::1:ff01:203",
