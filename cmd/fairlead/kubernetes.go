@@ -62,14 +62,16 @@ func (f *clusterFlags) config() (*rest.Config, error) {
 // kubeFlags are the flags of an agent in a cluster.
 type kubeFlags struct {
 	clusterFlags
-	on   bool
-	node string
+	on       bool
+	node     string
+	announce announceFlags
 }
 
 func (f *kubeFlags) register(env *env, flags *flag.FlagSet) {
 	f.clusterFlags.register(env, flags)
 	flags.BoolVar(&f.on, "kubernetes", false, "take services, nodes and keys from the Kubernetes API; the configuration file has the rest")
 	flags.StringVar(&f.node, "node-name", env.getenv("NODE_NAME"), "`NAME` of this node in Kubernetes; NODE_NAME changes the default")
+	f.announce.register(flags)
 }
 
 func (f *kubeFlags) check() error {
@@ -120,6 +122,7 @@ func newKubeSource(f kubeFlags, path string, log *slog.Logger) (*kubeSource, err
 		file: file.NewSettingsWatcher(path, log),
 		cluster: kube.New(kube.Options{
 			Config: config, Node: f.node, Namespace: f.namespace, Class: f.class, Logger: log,
+			Announce: f.announce.on,
 			Versions: desiredkube.Versions{Wire: int32(v.Wire), Hash: int32(v.Hash)},
 		}),
 		publisher: nodestate.New(writer, f.namespace, f.node, log),

@@ -31,6 +31,9 @@ func (a *agent) publish() {
 	}
 	state := a.view()
 	attached := a.datapath.Attachments()
+	if a.announcer != nil {
+		a.announcer.forwards(len(attached) > 0)
+	}
 	v := thisVersion()
 	status := &v1beta1.NodeStateStatus{
 		Attached: state.table != nil && len(attached) > 0,

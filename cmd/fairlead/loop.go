@@ -29,15 +29,16 @@ const (
 
 // agent carries the configuration into the datapath and answers questions.
 type agent struct {
-	log      *slog.Logger
-	mode     xdp.Mode
-	source   source
-	kube     *kubeSource // source in Kubernetes, else nil
-	open     opener
-	datapath datapath             // nil until state has a snapshot
-	plane    *dataplane.Dataplane // likewise
-	latency  prometheus.Histogram
-	started  time.Time
+	log       *slog.Logger
+	mode      xdp.Mode
+	source    source
+	kube      *kubeSource // source in Kubernetes, else nil
+	open      opener
+	announcer *announcer           // nil: nothing is announced
+	datapath  datapath             // nil until state has a snapshot
+	plane     *dataplane.Dataplane // likewise
+	latency   prometheus.Histogram
+	started   time.Time
 
 	// Of the loop alone.
 	reconfigure bool          // the datapath does not have the settings yet
@@ -202,6 +203,12 @@ func (a *agent) apply() {
 		a.latency.Observe(time.Since(at).Seconds())
 	}
 	a.received = nil
+	if a.announcer != nil && table != nil {
+		a.announcer.applied(tables{
+			table: table, err: err, version: a.kube.cluster.Version(), attached: len(a.datapath.Attachments()) > 0,
+			keys: snapshot.Settings.Keys, addrs: snapshot.Settings.Addrs,
+		})
+	}
 	adopted := a.plane.Adopted()
 	a.adoption.begin(adopted, time.Now())
 	a.reportAdoption(adopted)

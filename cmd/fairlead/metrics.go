@@ -70,6 +70,9 @@ func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	} {
 		descs <- d
 	}
+	for _, d := range announceDescs {
+		descs <- d
+	}
 	descs <- c.agent.latency.Desc()
 }
 
@@ -87,6 +90,10 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	if c.agent.kube != nil {
 		c.collectCluster(out)
+	}
+	if c.agent.announcer != nil {
+		reports := c.agent.announcer.reports()
+		reports.collect(out)
 	}
 	out.gauge(configValidDesc, boolean(state.configErr == nil))
 	out.counter(reloadsDesc, state.reloads, "ok")

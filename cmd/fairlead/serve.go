@@ -31,6 +31,9 @@ func serveAgent(ctx context.Context, f agentFlags, log *slog.Logger, open opener
 			return err
 		}
 		a.source = a.kube
+		if f.kube.announce.on {
+			a.announcer = newAnnouncer(f.kube.announce, f.kube.node, f.kube.namespace, a.kube.cluster, log)
+		}
 	} else {
 		a.source = newFileSource(f.config, log)
 	}
@@ -66,6 +69,9 @@ func (a *agent) run(ctx context.Context, socket, metrics net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.source.Run(ctx) })
 	group.Go(func() error { return serveHTTP(ctx, socket, a.socketHandler()) })
+	if a.announcer != nil {
+		group.Go(func() error { a.announcer.run(ctx); return nil })
+	}
 	if metrics != nil {
 		group.Go(func() error { return serveHTTP(ctx, metrics, a.metricsHandler()) })
 	}

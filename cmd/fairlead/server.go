@@ -99,6 +99,7 @@ func (a *agent) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	a.handleHealth(mux)
 	mux.HandleFunc("GET /status", a.handleStatus)
+	mux.HandleFunc("GET /announcements", a.handleAnnouncements)
 	mux.HandleFunc("GET /flows", a.once(a.handleFlows))
 	mux.HandleFunc("GET /explain", a.once(a.handleExplain))
 	return mux

@@ -15,10 +15,16 @@ func runStatus(ctx context.Context, env *env, args []string) error {
 	var f clientFlags
 	flags := newFlags("status")
 	f.register(env, flags)
-	if err := parseFlags(env, flags, args); err != nil {
+	of, err := parseArgs(env, flags, args, "[announcements]...")
+	switch {
+	case err != nil:
 		return err
+	case len(of) == 0:
+		return show(ctx, env, f, "/status", nil, "status", printStatus)
+	case len(of) == 1 && of[0] == "announcements":
+		return show(ctx, env, f, "/announcements", nil, "announcements", printAnnouncements)
 	}
-	return show(ctx, env, f, "/status", nil, "status", printStatus)
+	return usageError{fmt.Errorf("unexpected argument %q: want announcements, or none", of[len(of)-1])}
 }
 
 // printer writes aligned columns.

@@ -48,8 +48,6 @@ type Announcing struct {
 	Nodes    []Node
 	// Services are those of ours, with the nodes that serve as of the last Load.
 	Services []kube.Serving
-	// Version is the resourceVersion of the newest Service of the last Load.
-	Version string
 }
 
 // Node is one of the cluster.
@@ -67,7 +65,7 @@ func (w *Watcher) Announcing() (a Announcing, ok bool) {
 	if !w.synced || !w.config.synced {
 		return Announcing{}, false
 	}
-	a = Announcing{Config: w.config.list(), Revision: w.config.revision, Services: w.state.Serving(), Version: w.config.version}
+	a = Announcing{Config: w.config.list(), Revision: w.config.revision, Services: w.state.Serving()}
 	a.Config.Nodes = map[string]labels.Set{}
 	for name, o := range w.cluster {
 		attached, known := w.state.Attached(name)
@@ -75,6 +73,14 @@ func (w *Watcher) Announcing() (a Announcing, ok bool) {
 		a.Config.Nodes[name] = o.Labels
 	}
 	return a, true
+}
+
+// Version is the resourceVersion of the newest Service of the last Load, "" before
+// it: in the order of all writes to Services what that Load said is up to there.
+func (w *Watcher) Version() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.config.version
 }
 
 // Announced gets a value when Announcing may say something new.

@@ -64,8 +64,8 @@ func TestAnnouncing(t *testing.T) {
 	if diff := cmp.Diff(map[string][]byte{"password": []byte("x")}, c.Secrets["r1"].Data); diff != "" {
 		t.Errorf("secret: -want +got:\n%s", diff)
 	}
-	if len(a.Services) != 1 || !slices.Equal(a.Services[0].Nodes, []string{"node1", "node2"}) || a.Version != "7" || len(a.Nodes) != 2 {
-		t.Errorf("services %+v, version %q, nodes %+v", a.Services, a.Version, a.Nodes)
+	if len(a.Services) != 1 || !slices.Equal(a.Services[0].Nodes, []string{"node1", "node2"}) || w.Version() != "7" || len(a.Nodes) != 2 {
+		t.Errorf("services %+v, version %q, nodes %+v", a.Services, w.Version(), a.Nodes)
 	}
 	for _, n := range a.Nodes {
 		if !n.Attached || !n.Known {

@@ -142,6 +142,52 @@ func (a *Agents) Status(ctx context.Context, n *lab.Node) (Status, error) {
 	return s, nil
 }
 
+// Announcements is the part of `fairlead status announcements -o json` that tests read.
+type Announcements struct {
+	Node    string
+	Waiting string
+	VIPs    []AnnouncedVIP
+	Peers   []struct {
+		Name, State, Error string
+		Prefixes           int
+		BFD                *struct{ State string }
+	}
+	Members *struct {
+		Quorum bool
+		Live   []string
+	}
+	Problems []string
+}
+
+// AnnouncedVIP is what becomes of a VIP on a node.
+type AnnouncedVIP struct {
+	VIP string
+	BGP []struct {
+		Peer      string
+		Announced bool
+		Reason    string
+	}
+	L2 *struct {
+		Node       string // that answers
+		Interfaces []string
+		Reason     string
+	}
+	Not []struct{ Protocol, Reason, Message string }
+}
+
+// Announcements asks the node's agent what it announces.
+func (a *Agents) Announcements(ctx context.Context, n *lab.Node) (Announcements, error) {
+	out, err := n.Output(ctx, a.Binary, "status", "announcements", "-o", "json", "--socket", cluster.Socket(n))
+	if err != nil {
+		return Announcements{}, err
+	}
+	var r Announcements
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return Announcements{}, fmt.Errorf("parse announcements of %s: %w", n.Host, err)
+	}
+	return r, nil
+}
+
 // Wait returns when the node's agent says that it is as wanted. The error has
 // what was missing last, and the end of the agent's log.
 func (a *Agents) Wait(ctx context.Context, n *lab.Node, wanted func(Status) error) error {

@@ -172,6 +172,18 @@ func (w *world) apply(manifest string) {
 // router send them to the nodes; none: to all.
 func (w *world) serve(name string, vips []netip.Addr, via ...*lab.Node) {
 	w.t.Helper()
+	w.assign(name, vips...)
+	if len(via) == 0 {
+		via = w.Lab.Nodes
+	}
+	for _, vip := range vips {
+		w.must(w.Lab.SetVIPRoute(vip, via...))
+	}
+}
+
+// assign gives a Service its addresses.
+func (w *world) assign(name string, vips ...netip.Addr) {
+	w.t.Helper()
 	s := w.service(name)
 	s.Status.LoadBalancer.Ingress = nil
 	mode := corev1.LoadBalancerIPModeVIP
@@ -179,12 +191,6 @@ func (w *world) serve(name string, vips []netip.Addr, via ...*lab.Node) {
 		s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: vip.String(), IPMode: &mode})
 	}
 	w.must(w.client.Status().Update(w.t.Context(), s))
-	if len(via) == 0 {
-		via = w.Lab.Nodes
-	}
-	for _, vip := range vips {
-		w.must(w.Lab.SetVIPRoute(vip, via...))
-	}
 }
 
 func (w *world) service(name string) *corev1.Service {
