@@ -24,8 +24,10 @@ func TestArguments(t *testing.T) {
 		"all that adds arguments": {
 			"agent.datapath=userspace", "agent.metrics.address=::1", "agent.interfaces={eth0}", "agent.xdpMode=off",
 			"unclassedServices=false", "controller.dualStackFromTwoPools=true", "agent.mountBPFFS=true",
+			"agent.announce.bgpPort=179",
 		},
-		"removal": {"agent.cleanup=true"},
+		"announces nothing": {"agent.announce.enabled=false"},
+		"removal":           {"agent.cleanup=true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := render(t, sets...)

@@ -165,6 +165,28 @@ func TestValues(t *testing.T) {
 				t.Errorf("capabilities %v, want %v", got, want)
 			}
 		}},
+		{"announce", nil, func(t *testing.T, w world) {
+			has(t, w.agentContainer().Args, "--members-port=7949")
+			want := []corev1.Capability{"BPF", "NET_ADMIN", "NET_RAW", "PERFMON"}
+			if got := w.agentContainer().SecurityContext.Capabilities.Add; !slices.Equal(got, want) {
+				t.Errorf("capabilities %v, want %v", got, want)
+			}
+		}},
+		{"announce, and BGP peers connect", []string{"agent.announce.bgpPort=179", "agent.announce.membersPort=7000"}, func(t *testing.T, w world) {
+			has(t, w.agentContainer().Args, "--bgp-listen=179")
+			has(t, w.agentContainer().Args, "--members-port=7000")
+			want := []corev1.Capability{"BPF", "NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW", "PERFMON"}
+			if got := w.agentContainer().SecurityContext.Capabilities.Add; !slices.Equal(got, want) {
+				t.Errorf("capabilities %v, want %v", got, want)
+			}
+		}},
+		{"do not announce", []string{"agent.announce.enabled=false"}, func(t *testing.T, w world) {
+			has(t, w.agentContainer().Args, "--announce=false")
+			want := []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON"}
+			if got := w.agentContainer().SecurityContext.Capabilities.Add; !slices.Equal(got, want) || len(w.agentContainer().Ports) != 1 {
+				t.Errorf("capabilities %v, want %v; ports %v", got, want, w.agentContainer().Ports)
+			}
+		}},
 		{"metrics on one address", []string{"agent.metrics.address=10.0.0.1"}, func(t *testing.T, w world) {
 			has(t, w.agentContainer().Args, "--metrics-address=10.0.0.1:6181")
 			if host := w.agentContainer().LivenessProbe.HTTPGet.Host; host != "10.0.0.1" {
@@ -246,6 +268,7 @@ func TestRefusedValues(t *testing.T) {
 		"agent.datapath=fast":           "value must be one of 'kernel', 'userspace'",
 		"agent.xdpMode=fast":            "value must be one of 'auto', 'native', 'generic', 'off'",
 		"agent.interfaces={a/b}":        "at '/agent/interfaces/0'",
+		"agent.announce.membersPort=0":  "minimum: got 0, want 1",
 		"agent.nope=1":                  "additional properties 'nope' not allowed",
 		"agent.limits.flows=1":          "minimum: got 1, want 1,024",
 		"image.digest=latest":           "at '/image/digest'",

@@ -26,7 +26,7 @@ const (
 // Capabilities as capabilities(7) numbers them: NET_ADMIN 12, NET_RAW 13,
 // IPC_LOCK 14, PERFMON 38, BPF 39.
 const (
-	kernelMask    = "000000c000001000"
+	kernelMask    = "000000c000003000"
 	userspaceMask = "000000c000007000"
 )
 

@@ -133,7 +133,7 @@ func TestContainers(t *testing.T) {
 			agent := pod.ServiceAccountName == manifests.AgentServiceAccount
 			var want []corev1.Capability
 			if agent {
-				want = capabilities["kernel"]
+				want = slices.Sorted(slices.Values(slices.Concat(capabilities["kernel"], capabilities["announce"])))
 			}
 			checkPod(t, pod, agent)
 			for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {

@@ -69,6 +69,16 @@ port: metrics
   {{- if ne .Values.agent.datapath "kernel" }}
   - --datapath={{ .Values.agent.datapath }}
   {{- end }}
+  {{- with .Values.agent.announce }}
+  {{- if .enabled }}
+  - --members-port={{ .membersPort }}
+  {{- if .bgpPort }}
+  - --bgp-listen={{ .bgpPort }}
+  {{- end }}
+  {{- else }}
+  - --announce=false
+  {{- end }}
+  {{- end }}
   {{- range .Values.agent.extraArgs }}
   - {{ . | quote }}
   {{- end }}
@@ -77,6 +87,19 @@ port: metrics
   ports:
   - name: metrics
     containerPort: {{ .Values.agent.metrics.port }}
+  {{- with .Values.agent.announce }}
+  {{- if .enabled }}
+  - name: members-udp
+    containerPort: {{ .membersPort }}
+    protocol: UDP
+  - name: members-tcp
+    containerPort: {{ .membersPort }}
+  {{- if .bgpPort }}
+  - name: bgp
+    containerPort: {{ .bgpPort }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
   {{- include "fairlead.datapath" . | nindent 2 }}
   {{- with .Values.agent.resources }}
   resources:

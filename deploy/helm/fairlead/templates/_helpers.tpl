@@ -44,7 +44,17 @@ securityContext:
   capabilities:
     drop: [ALL]
     add:
-    {{- index (.Files.Get "files/capabilities.yaml" | fromYaml) .Values.agent.datapath | toYaml | nindent 4 }}
+    {{- $all := .Files.Get "files/capabilities.yaml" | fromYaml }}
+    {{- $add := index $all .Values.agent.datapath }}
+    {{- with .Values.agent.announce }}
+    {{- if .enabled }}
+    {{- $add = concat $add $all.announce }}
+    {{- if and .bgpPort (lt (int .bgpPort) 1024) }}
+    {{- $add = concat $add $all.bgpPort }}
+    {{- end }}
+    {{- end }}
+    {{- end }}
+    {{- $add | uniq | sortAlpha | toYaml | nindent 4 }}
   readOnlyRootFilesystem: true
   runAsGroup: 0
   runAsUser: 0
