@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"regexp"
@@ -49,7 +50,7 @@ router bgp 65000
 // neighbor is the configuration of a neighbor with both families.
 func neighbor(addr netip.Addr, asn uint32, lines ...string) string {
 	config := fmt.Sprintf("router bgp %d\n neighbor %s remote-as %d\n", routerASN, addr, asn)
-	for _, line := range append(lines, "timers connect 1") {
+	for _, line := range append(lines, "passive") {
 		config += fmt.Sprintf(" neighbor %s %s\n", addr, line)
 	}
 	return config + fmt.Sprintf(" address-family ipv6 unicast\n  neighbor %s activate\n exit-address-family\n", addr)
@@ -325,13 +326,11 @@ func (w *world) checkFields(c fieldCase, p Peer, s *Speaker) {
 	}
 	w.established(s)
 	w.sees("Established", func() any { return w.neighbor(node, "bgpState") })
-	for key, want := range c.rows {
-		if got := fmt.Sprint(w.neighbor(node, strings.Split(key, ".")...)); got != want {
-			w.Errorf("FRR has %s %q, want %q", key, got, want)
-		}
-	}
-	for key, want := range map[string]string{"remoteRouterId": p.RouterID.String(), "hostForeign": node.String()} {
-		if got := fmt.Sprint(w.neighbor(node, key)); got != want {
+	rows := map[string]string{"remoteRouterId": p.RouterID.String(), "hostForeign": node.String()}
+	maps.Copy(rows, c.rows)
+	shown := w.neighbor(node)
+	for key, want := range rows {
+		if got := fmt.Sprint(at(shown, strings.Split(key, ".")...)); got != want {
 			w.Errorf("FRR has %s %q, want %q", key, got, want)
 		}
 	}
