@@ -53,7 +53,9 @@ func newEngine(logger *slog.Logger) *engine {
 	return e
 }
 
-// start makes it a speaker of the AS. The engine was stopped or is new.
+// start makes it a speaker of the AS. The engine was stopped or is new. gobgp
+// writes two variables that all servers share, the same zero values each time:
+// that is what the race detector has to say where there is more than one peer.
 func (e *engine) start(asn uint32, routerID netip.Addr) error {
 	var err error
 	for range portAttempts {
