@@ -38,9 +38,10 @@ const (
 	HandOverTime = 2 * time.Second
 	// fellowDelay is how long a claim of another node is left alone: that one is
 	// right, and the next set will say so, or it was mistaken for a moment, and
-	// everybody has to be told again. Where claims go on, it doubles each time,
-	// up to defendInterval.
-	fellowDelay = 500 * time.Millisecond
+	// everybody has to be told again. Where claims go on, as while a network
+	// comes and goes, it doubles each time, up to fellowDelayMax.
+	fellowDelay    = 500 * time.Millisecond
+	fellowDelayMax = 2 * time.Second
 )
 
 // burst are the pauses before the announcements of a takeover. One is enough
@@ -310,7 +311,7 @@ func (b *book) claim(now time.Time, i Interface, v ether.Verdict) []out {
 func (e *entry) await(now time.Time) {
 	pause := fellowDelay
 	if now.Sub(e.claimed) < e.pause+defendInterval {
-		pause = min(2*e.pause, defendInterval)
+		pause = min(2*e.pause, fellowDelayMax)
 	}
 	if soon := now.Add(pause); e.next.After(soon) {
 		e.next, e.claimed, e.pause, e.again = soon, now, pause, true
