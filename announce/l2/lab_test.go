@@ -170,6 +170,9 @@ func TestResolve(t *testing.T) {
 		if counters.Requests == 0 || counters.Replies != counters.Requests || counters.Malformed+counters.SendErrors+counters.Conflicts != 0 {
 			t.Errorf("%s: counters %+v", vip, counters)
 		}
+		if report.Trouble != "" {
+			t.Errorf("%s: trouble: %s", vip, report.Trouble)
+		}
 	}
 	groups := func() bool {
 		out, err := node.Output(t.Context(), "ip", "-6", "maddress", "show", "dev", lab.Uplink)

@@ -51,4 +51,6 @@ type Report struct {
 	Takeovers  uint64 // VIPs that this node began to answer for on an interface
 	// Lapsed: the last set is older than the lease, and counts no more.
 	Lapsed bool
+	// Trouble says why some questions are not heard; "": all are.
+	Trouble string
 }

@@ -63,6 +63,7 @@ type Responder struct {
 	book    *book
 	told    uint64 // book.changes that Changed was called for
 	waiters map[chan struct{}]bool
+	trouble string // of subscribe
 }
 
 // Open opens the sockets in the network namespace of the calling thread, where
@@ -213,7 +214,9 @@ func (r *Responder) await(ctx context.Context, done func() bool) error {
 func (r *Responder) Report() Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.book.report()
+	report := r.book.report()
+	report.Trouble = r.trouble
+	return report
 }
 
 // change changes the book, lets the kernel know what to pass up, and sends what
@@ -256,14 +259,19 @@ func signal(c chan struct{}) {
 }
 
 // subscribe sets filters and multicast groups. What fails is tried again at the
-// next change.
+// next change, and logged once.
 func (r *Responder) subscribe() {
 	vips4, vips6 := r.book.vips(true), r.book.vips(false)
 	err := errors.Join(r.arp.setFilter(vips4), r.ndp.setFilter(vips6), r.ndp.setGroups(r.book.groups()))
+	r.book.moved = err != nil
+	trouble := ""
 	if err != nil {
+		trouble = err.Error()
+	}
+	if trouble != r.trouble && err != nil {
 		r.config.Logger.Warn("cannot hear all questions for VIPs", "err", err)
 	}
-	r.book.moved = err != nil
+	r.trouble = trouble
 }
 
 // send sends one frame. An interface that is gone meanwhile is no news.
