@@ -161,7 +161,8 @@ func normal(answers []Answer) ([]Answer, error) {
 	}), errors.Join(errs...)
 }
 
-// SetFellows tells the MAC addresses of the other nodes: a VIP that one of them
+// SetFellows tells the MAC addresses of the other nodes, also of those that are
+// not alive, which may only look so: a VIP that one of them
 // claims is no conflict, only a moment in which two nodes know different things.
 func (r *Responder) SetFellows(fellows []ether.MAC) {
 	r.change(func(time.Time) { r.book.setFellows(fellows) })

@@ -191,15 +191,15 @@ func (a *agent) tell(live []string) (map[string]l2.Facts, error) {
 	a.members.SetMeta(meta) // an error says that nobody has heard it yet
 	facts := map[string]l2.Facts{}
 	var fellows []ether.MAC
-	for _, m := range a.members.Report().Members {
-		if !slices.Contains(live, m.Name) {
-			continue
-		}
+	report := a.members.Report()
+	for _, m := range append(report.Members, report.Gone...) {
 		f, err := l2.ParseFacts(m.Meta)
 		if err != nil {
 			continue // not told yet
 		}
-		facts[m.Name] = f
+		if slices.Contains(live, m.Name) {
+			facts[m.Name] = f
+		}
 		if m.Name != a.spec.Name {
 			fellows = append(fellows, f.MACs()...)
 		}

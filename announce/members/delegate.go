@@ -24,6 +24,7 @@ var (
 func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	delete(d.gone, n.Name)
 	addr, _ := netip.AddrFromSlice(n.Addr)
 	d.members[n.Name] = Member{
 		Name: n.Name, Addr: netip.AddrPortFrom(addr.Unmap(), n.Port), Meta: bytes.Clone(n.Meta), Since: time.Now(),
@@ -39,6 +40,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.gone[n.Name] = d.members[n.Name]
 	delete(d.members, n.Name)
 	if n.Name != d.config.Name {
 		d.counts.Lost++

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -96,6 +97,7 @@ type Members struct {
 	meta    []byte
 	nodes   []Node
 	members map[string]Member
+	gone    map[string]Member // that were members, as they were last
 	lastAck time.Time
 	left    bool
 	news    bool // a member's Meta is another
@@ -121,7 +123,7 @@ func Open(config Config) (*Members, error) {
 	}
 	m := &Members{
 		config: config, ring: ring, meta: bytes.Clone(config.Meta),
-		look: make(chan struct{}, 1), more: make(chan struct{}, 1), done: make(chan struct{}), members: map[string]Member{},
+		look: make(chan struct{}, 1), more: make(chan struct{}, 1), done: make(chan struct{}), members: map[string]Member{}, gone: map[string]Member{},
 	}
 	if m.list, err = memberlist.Create(m.settings()); err != nil {
 		return nil, fmt.Errorf("open membership at %s: %w", config.Bind, err)
@@ -181,6 +183,9 @@ func (m *Members) settings() *memberlist.Config {
 func (m *Members) SetNodes(nodes []Node) {
 	m.mu.Lock()
 	m.nodes = slices.Clone(nodes)
+	maps.DeleteFunc(m.gone, func(name string, _ Member) bool {
+		return !slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == name })
+	})
 	m.mu.Unlock()
 	signal(m.look)
 	signal(m.more)
@@ -293,13 +298,18 @@ func (m *Members) Report() Report {
 	defer m.mu.Unlock()
 	r := m.counts
 	r.LastAck = m.lastAck
-	for _, member := range m.members {
-		member.Meta = bytes.Clone(member.Meta)
-		r.Members = append(r.Members, member)
-	}
-	slices.SortFunc(r.Members, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	r.Members, r.Gone = byName(m.members), byName(m.gone)
 	r.Seen, r.Quorum = m.set(time.Now())
 	return r
+}
+
+func byName(members map[string]Member) (sorted []Member) {
+	for _, member := range members {
+		member.Meta = bytes.Clone(member.Meta)
+		sorted = append(sorted, member)
+	}
+	slices.SortFunc(sorted, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	return sorted
 }
 
 // watch tells who wants to know when the set changes: by a member, or because

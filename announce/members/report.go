@@ -18,8 +18,11 @@ type Member struct {
 // Report is the state of the membership. The caller owns it.
 type Report struct {
 	Members []Member // all that are alive to this node, itself included, by name
-	Seen    []string // as Set has them
-	Quorum  bool
+	// Gone are nodes that exist and were members, as they were last: what they
+	// told of themselves still says who they are.
+	Gone   []Member
+	Seen   []string // as Set has them
+	Quorum bool
 	// Joined and Lost count members that came and went, this node left out.
 	Joined, Lost uint64
 	// Joins and JoinErrors count attempts to join a node that is missing.
