@@ -220,6 +220,7 @@ var reasonNames = [reasons]string{
 	bpfLbReasonLB_R_NOT_VIP:           "not_vip",
 	bpfLbReasonLB_R_LEFT:              "left",
 	bpfLbReasonLB_R_CONNTRACKED:       "conntracked",
+	bpfLbReasonLB_R_NEIGHBOR:          "neighbor",
 	bpfLbReasonLB_R_FOREIGN_TUNNEL:    "foreign_tunnel",
 	bpfLbReasonLB_R_NOT_REPLY:         "not_reply",
 	bpfLbReasonLB_R_NO_FLOW:           "no_flow",

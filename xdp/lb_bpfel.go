@@ -182,7 +182,7 @@ type bpfLbLine struct {
 
 type bpfLbLoopCounters struct {
 	_       structs.HostLayout
-	Packets [50]uint64
+	Packets [51]uint64
 }
 
 type bpfLbMeta struct {
@@ -302,51 +302,52 @@ const (
 	bpfLbReasonLB_R_NOT_VIP           bpfLbReason = 3
 	bpfLbReasonLB_R_LEFT              bpfLbReason = 4
 	bpfLbReasonLB_R_CONNTRACKED       bpfLbReason = 5
-	bpfLbReasonLB_R_FOREIGN_TUNNEL    bpfLbReason = 6
-	bpfLbReasonLB_R_NOT_REPLY         bpfLbReason = 7
-	bpfLbReasonLB_R_NO_FLOW           bpfLbReason = 8
-	bpfLbReasonLB_R_MALFORMED         bpfLbReason = 9
-	bpfLbReasonLB_R_HEADERS           bpfLbReason = 10
-	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 11
-	bpfLbReasonLB_R_MARTIAN           bpfLbReason = 12
-	bpfLbReasonLB_R_PROTO             bpfLbReason = 13
-	bpfLbReasonLB_R_ICMP              bpfLbReason = 14
-	bpfLbReasonLB_R_ICMP_ORPHAN       bpfLbReason = 15
-	bpfLbReasonLB_R_TUNNEL_ERROR      bpfLbReason = 16
-	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 17
-	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 18
-	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 19
-	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 20
-	bpfLbReasonLB_R_TTL               bpfLbReason = 21
-	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 22
-	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 23
-	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 24
-	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 25
-	bpfLbReasonLB_R_CONGESTED         bpfLbReason = 26
-	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 27
-	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 28
-	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 29
-	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 30
-	bpfLbReasonLB_R_PORTS             bpfLbReason = 31
-	bpfLbReasonLB_R_RATE              bpfLbReason = 32
-	bpfLbReasonLB_R_NO_AGENT          bpfLbReason = 33
-	bpfLbReasonLB_R_ERROR             bpfLbReason = 34
-	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 35
-	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 36
-	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 37
-	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 38
-	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 39
-	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 40
-	bpfLbReasonLB_R_MINE              bpfLbReason = 41
-	bpfLbReasonLB_R_NEW               bpfLbReason = 42
-	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 43
-	bpfLbReasonLB_R_JUDGE             bpfLbReason = 44
-	bpfLbReasonLB_R_RELATED           bpfLbReason = 45
-	bpfLbReasonLB_R_ECHO              bpfLbReason = 46
-	bpfLbReasonLB_R_REFUSED           bpfLbReason = 47
-	bpfLbReasonLB_R_PACKET_TOO_BIG    bpfLbReason = 48
-	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 49
-	bpfLbReasonLB_R_MAX               bpfLbReason = 50
+	bpfLbReasonLB_R_NEIGHBOR          bpfLbReason = 6
+	bpfLbReasonLB_R_FOREIGN_TUNNEL    bpfLbReason = 7
+	bpfLbReasonLB_R_NOT_REPLY         bpfLbReason = 8
+	bpfLbReasonLB_R_NO_FLOW           bpfLbReason = 9
+	bpfLbReasonLB_R_MALFORMED         bpfLbReason = 10
+	bpfLbReasonLB_R_HEADERS           bpfLbReason = 11
+	bpfLbReasonLB_R_FRAGMENT          bpfLbReason = 12
+	bpfLbReasonLB_R_MARTIAN           bpfLbReason = 13
+	bpfLbReasonLB_R_PROTO             bpfLbReason = 14
+	bpfLbReasonLB_R_ICMP              bpfLbReason = 15
+	bpfLbReasonLB_R_ICMP_ORPHAN       bpfLbReason = 16
+	bpfLbReasonLB_R_TUNNEL_ERROR      bpfLbReason = 17
+	bpfLbReasonLB_R_UNKNOWN_PORT      bpfLbReason = 18
+	bpfLbReasonLB_R_SOURCE_RANGE      bpfLbReason = 19
+	bpfLbReasonLB_R_NO_LOCAL_BACKENDS bpfLbReason = 20
+	bpfLbReasonLB_R_STALE_TABLE       bpfLbReason = 21
+	bpfLbReasonLB_R_TTL               bpfLbReason = 22
+	bpfLbReasonLB_R_TOO_BIG           bpfLbReason = 23
+	bpfLbReasonLB_R_NO_NODE           bpfLbReason = 24
+	bpfLbReasonLB_R_BAD_OPTION        bpfLbReason = 25
+	bpfLbReasonLB_R_BAD_MAC           bpfLbReason = 26
+	bpfLbReasonLB_R_CONGESTED         bpfLbReason = 27
+	bpfLbReasonLB_R_UNKNOWN_SERVICE   bpfLbReason = 28
+	bpfLbReasonLB_R_NOT_LOCAL         bpfLbReason = 29
+	bpfLbReasonLB_R_FLOWS_FULL        bpfLbReason = 30
+	bpfLbReasonLB_R_FLOWS_BUSY        bpfLbReason = 31
+	bpfLbReasonLB_R_PORTS             bpfLbReason = 32
+	bpfLbReasonLB_R_RATE              bpfLbReason = 33
+	bpfLbReasonLB_R_NO_AGENT          bpfLbReason = 34
+	bpfLbReasonLB_R_ERROR             bpfLbReason = 35
+	bpfLbReasonLB_R_ENCAP_HOME        bpfLbReason = 36
+	bpfLbReasonLB_R_ENCAP_PAST        bpfLbReason = 37
+	bpfLbReasonLB_R_ENCAP_OWNER       bpfLbReason = 38
+	bpfLbReasonLB_R_STEER_PAST        bpfLbReason = 39
+	bpfLbReasonLB_R_STEER_HOME        bpfLbReason = 40
+	bpfLbReasonLB_R_STEER_OWNER       bpfLbReason = 41
+	bpfLbReasonLB_R_MINE              bpfLbReason = 42
+	bpfLbReasonLB_R_NEW               bpfLbReason = 43
+	bpfLbReasonLB_R_AFFINITY          bpfLbReason = 44
+	bpfLbReasonLB_R_JUDGE             bpfLbReason = 45
+	bpfLbReasonLB_R_RELATED           bpfLbReason = 46
+	bpfLbReasonLB_R_ECHO              bpfLbReason = 47
+	bpfLbReasonLB_R_REFUSED           bpfLbReason = 48
+	bpfLbReasonLB_R_PACKET_TOO_BIG    bpfLbReason = 49
+	bpfLbReasonLB_R_TRANSLATED        bpfLbReason = 50
+	bpfLbReasonLB_R_MAX               bpfLbReason = 51
 )
 
 type bpfLbScratch struct {

@@ -12,6 +12,7 @@ var reasonMeanings = map[string]string{
 	"not_vip":        "the destination is no VIP",
 	"left":           "the service is left to kube-proxy",
 	"conntracked":    "kube-proxy has the connection from the time before the service was taken over, and keeps it",
+	"neighbor":       "neighbor discovery about a VIP, which the agent that announces it answers",
 	"foreign_tunnel": "Geneve on Fairlead's port, but not Fairlead's",
 	"not_reply":      "leaves, and comes from no Pod of a service here",
 	"no_flow":        "comes from a Pod of a service, but belongs to no connection through a VIP",

@@ -188,6 +188,8 @@ func (f *Forwarder) vipReason(d *decision) Reason {
 		return ICMP
 	case martian(p):
 		return Martian
+	case p.IsNeighbor():
+		return Neighbor
 	case p.IsEchoRequest():
 		f.fragmentRecord(d)
 		return Echo

@@ -42,6 +42,7 @@ const (
 	NotVIP
 	Left
 	Conntracked
+	Neighbor
 	ForeignTunnel
 	NotReply
 	NoFlow
@@ -99,7 +100,7 @@ const (
 
 var reasonNames = [ReasonCount]string{
 	"none",
-	"not_ip", "other_mac", "not_vip", "left", "conntracked", "foreign_tunnel", "not_reply", "no_flow",
+	"not_ip", "other_mac", "not_vip", "left", "conntracked", "neighbor", "foreign_tunnel", "not_reply", "no_flow",
 	"malformed", "headers", "fragment", "martian", "proto", "icmp", "icmp_orphan", "tunnel_error",
 	"unknown_port", "source_range", "no_local_backends", "stale_table", "ttl", "too_big", "no_node",
 	"bad_option", "bad_mac", "congested", "unknown_service", "not_local",

@@ -73,6 +73,9 @@ const (
 	ICMPv6Parameter    = 4
 	ICMPv6EchoRequest  = 128
 	ICMPv6EchoReply    = 129
+	// Of neighbor discovery (RFC 4861).
+	ICMPv6NeighborSolicitation  = 135
+	ICMPv6NeighborAdvertisement = 136
 )
 
 // ECN codepoints, the low two bits of TOS or traffic class (RFC 3168).

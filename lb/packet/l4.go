@@ -109,6 +109,13 @@ func (p *Packet) IsICMP() bool {
 	return p.Version == 4 && p.Proto == ProtoICMP || p.Version == 6 && p.Proto == ProtoICMPv6
 }
 
+// IsNeighbor says that the packet is neighbor discovery from the link, and no
+// fragment (RFC 4861 section 7.1, RFC 6980).
+func (p *Packet) IsNeighbor() bool {
+	return p.IsICMP() && p.Version == 6 && p.TTL == 255 && p.Fragment == Whole && !p.Malformed && !p.Headers &&
+		(p.ICMPType == ICMPv6NeighborSolicitation || p.ICMPType == ICMPv6NeighborAdvertisement)
+}
+
 // IsEchoRequest says that the packet is a ping, or the first fragment of one.
 func (p *Packet) IsEchoRequest() bool {
 	if p.Malformed || p.Headers || p.Fragment == LaterFragment || !p.IsICMP() {

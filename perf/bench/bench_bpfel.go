@@ -120,7 +120,7 @@ type benchLbLine struct {
 
 type benchLbLoopCounters struct {
 	_       structs.HostLayout
-	Packets [50]uint64
+	Packets [51]uint64
 }
 
 type benchLbNode struct {

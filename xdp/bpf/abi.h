@@ -90,6 +90,7 @@ enum lb_reason {
 	LB_R_NOT_VIP,
 	LB_R_LEFT,	     /* for a service that is left to kube-proxy */
 	LB_R_CONNTRACKED,    /* of a connection that kube-proxy translates, since before the service was ours */
+	LB_R_NEIGHBOR,	     /* neighbor discovery about a VIP, which who announces it answers */
 	LB_R_FOREIGN_TUNNEL, /* Geneve on our port that is not ours */
 	LB_R_NOT_REPLY,	     /* leaves, and is no reply of a local backend */
 	LB_R_NO_FLOW,	     /* leaves from a local backend, but belongs to no flow */

@@ -96,6 +96,8 @@ enum lb_icmp {
 	LB_ICMPV6_PARAMETER = 4,
 	LB_ICMPV6_ECHO = 128,
 	LB_ICMPV6_ECHO_REPLY = 129,
+	LB_ICMPV6_NEIGHBOR_SOLICITATION = 135, /* RFC 4861 */
+	LB_ICMPV6_NEIGHBOR_ADVERTISEMENT = 136,
 	LB_ICMPV6_CODE_PORT = 4,
 };
 
@@ -154,6 +156,16 @@ static __always_inline int addr_is_mapped(const __u64 *addr)
 static __always_inline int packet_is_syn(const struct lb_pkt *pkt)
 {
 	return pkt->proto == IPPROTO_TCP && (pkt->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+}
+
+/* From a neighbor: no router lowered the hop limit (RFC 4861 section 7.1), and
+ * it is no fragment (RFC 6980).
+ */
+static __always_inline int packet_is_neighbor(const struct lb_pkt *pkt)
+{
+	return pkt->family == 6 && pkt->proto == IPPROTO_ICMPV6 && pkt->ttl == 255 && !pkt->fragment &&
+	       (pkt->icmp_type == LB_ICMPV6_NEIGHBOR_SOLICITATION ||
+		pkt->icmp_type == LB_ICMPV6_NEIGHBOR_ADVERTISEMENT);
 }
 
 /* May it be the first packet of a connection? */

@@ -91,6 +91,8 @@ static __always_inline enum lb_reason vip_reason(struct lb_pkt *pkt)
 	}
 	if (source_is_martian(pkt))
 		return LB_R_MARTIAN;
+	if (packet_is_neighbor(pkt))
+		return LB_R_NEIGHBOR;
 	if (pkt->proto == (pkt->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		if (pkt->icmp_type != (pkt->family == 4 ? LB_ICMP_ECHO : LB_ICMPV6_ECHO))
 			return LB_R_ICMP;

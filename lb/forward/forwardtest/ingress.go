@@ -79,6 +79,12 @@ func vipVectors() []Vector {
 	stray4, stray6 := synV4(), synV6()
 	stray4.Proto, stray4.ICMPType = packet.ProtoICMPv6, packet.ICMPv6EchoRequest
 	stray6.Proto, stray6.ICMPType = packet.ProtoICMP, packet.ICMPEchoRequest
+	asked := packettest.Ping("2001:db8:1::7", "2001:db8::1")
+	asked.ICMPType, asked.TTL = packet.ICMPv6NeighborSolicitation, 255
+	told, routed, piece, asked4 := asked, asked, asked, packettest.Ping("198.51.100.7", "192.0.2.1")
+	told.ICMPType = packet.ICMPv6NeighborAdvertisement
+	routed.TTL, piece.Fragment = 254, 0x2000
+	asked4.ICMPType, asked4.TTL = packet.ICMPv6NeighborSolicitation, 255
 	unreachable := packettest.Ping("198.51.100.7", "192.0.2.1")
 	unreachable.ICMPType = 3
 	return []Vector{
@@ -93,6 +99,10 @@ func vipVectors() []Vector {
 			in(stray4, forward.Proto), in(stray6, forward.Proto),
 			in(unreachable, forward.ICMP),
 			in(patch(packettest.Ping("2001:db8:1::7", "2001:db8::1"), 54, 129), forward.ICMP),
+		),
+		vector("vip/neighbors", services,
+			in(asked, forward.Neighbor), in(told, forward.Neighbor),
+			in(routed, forward.ICMP), in(piece, forward.ICMP), in(asked4, forward.ICMP),
 		),
 		vector("vip/malformed", services,
 			in(patch(synV4(), 16, 0, 19), forward.Malformed), // shorter than its header

@@ -92,7 +92,7 @@ func (s *storyteller) ping() packettest.Frame {
 	}
 	f.Payload = s.payload()
 	if s.oneIn(8) {
-		f.ICMPType = pick[uint8](s, 0, 5, 13, 129, 133)
+		f.ICMPType, f.TTL = pick[uint8](s, 0, 5, 13, 129, 133, 135, 135, 136), pick[uint8](s, 64, 255, 255)
 	}
 	return f
 }
