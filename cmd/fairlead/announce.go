@@ -60,6 +60,8 @@ const (
 	resyncWait = 5 * time.Second
 	// leaveTimeout bounds how long the agent's end waits for others to take over.
 	leaveTimeout = 4 * time.Second
+	// endTimeout bounds how long it waits for routers to turn to other nodes.
+	endTimeout = 10 * time.Second
 )
 
 // tables are what the datapath has to do with announcing.
@@ -80,6 +82,7 @@ type announcer struct {
 	node, namespace string
 	cluster         *kube.Watcher
 	paths           *bfd.Server
+	packets         func() uint64 // that came from the network and went on to other nodes
 	log             *slog.Logger
 
 	replan   chan struct{} // something that Select goes by changed
@@ -87,6 +90,7 @@ type announcer struct {
 	speaking latest[sessions]
 
 	// Of run alone.
+	last     sessions // that speaking was given
 	revision uint64
 	read     bool // revision was read
 	config   announce.State
@@ -98,6 +102,7 @@ type announcer struct {
 	mu      sync.Mutex // of what follows
 	tables  tables
 	speaker *bgp.Speaker // nil before the first peer
+	drain   *drain       // nil: the node announces
 	view    announced
 }
 
@@ -114,9 +119,9 @@ type announced struct {
 	elections elections
 }
 
-func newAnnouncer(f announceFlags, node, namespace string, cluster *kube.Watcher, log *slog.Logger) *announcer {
+func newAnnouncer(f announceFlags, node, namespace string, cluster *kube.Watcher, packets func() uint64, log *slog.Logger) *announcer {
 	n := &announcer{
-		flags: f, node: node, cluster: cluster, log: log,
+		flags: f, node: node, cluster: cluster, packets: packets, log: log,
 		replan: make(chan struct{}, 1), reelect: make(chan struct{}, 1),
 		since: map[netip.Addr]string{}, namespace: namespace,
 		view: announced{waiting: "nothing was read yet"},
@@ -167,20 +172,31 @@ func (n *announcer) run(ctx context.Context) {
 		}
 	}
 	group.Wait()
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	if err := n.leave(patience); err != nil {
+	if err := n.leave(context.WithoutCancel(ctx)); err != nil {
 		n.log.Error("hand over", "err", err)
 	}
 }
 
+// leave hands over what the agent's end would take from the network. Routers
+// that keep routes meanwhile hear nothing, for forwarding goes on; from others
+// routes go as in a drain, and come back with the next agent.
 func (n *announcer) leave(ctx context.Context) error {
-	err := n.link.leave(ctx)
-	n.paths.Close()
+	patience, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	var group sync.WaitGroup
+	var linkErr, bgpErr error
+	group.Go(func() { linkErr = n.link.leave(patience) })
 	if speaker := n.currentSpeaker(); speaker != nil {
-		err = errors.Join(err, speaker.Close(true))
+		restarts := n.last.restarts()
+		if !restarts {
+			bgpErr = n.turnAway(ctx, speaker)
+		}
+		n.paths.Close()
+		bgpErr = errors.Join(bgpErr, speaker.Close(restarts))
 	}
-	return err
+	n.paths.Close()
+	group.Wait()
+	return errors.Join(linkErr, bgpErr)
 }
 
 func (n *announcer) change(f func(*announced)) {
@@ -213,6 +229,11 @@ func (n *announcer) look(ctx context.Context) {
 	}
 	s := newSessions(plan, n.peers, self, onLink())
 	n.follow(plan, s)
+	if d := n.draining(); d != nil {
+		s = d.of(s)
+	}
+	n.link.drained = n.draining() != nil
+	n.last = s
 	n.speaking.set(s)
 	n.link.set(plan, t, facts, n.held, n.since, len(state.L2) > 0)
 	n.elect(ctx)
@@ -354,6 +375,10 @@ func (n *announcer) elect(ctx context.Context) {
 
 // renew lets answers go on, and tries again what could not be opened.
 func (n *announcer) renew(ctx context.Context) {
+	if d := n.draining(); d != nil && !d.withdrawn && d.done(time.Now(), n.packets()) {
+		n.log.Info("drained", "after", time.Since(d.began).Round(time.Second))
+		n.setDrain(d.end())
+	}
 	if !n.link.renew(ctx) {
 		n.elect(ctx)
 	}

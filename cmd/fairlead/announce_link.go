@@ -34,6 +34,7 @@ type link struct {
 	changed func() // interfaces or members
 
 	wanted  bool
+	drained bool // leave all VIPs to the other nodes
 	plan    announce.Plan
 	keys    [][]byte
 	bind    netip.AddrPort
@@ -185,7 +186,8 @@ func (k *link) elect(ctx context.Context) elections {
 	live, quorum := k.members.Set()
 	told := map[string]ability.Told{}
 	var fellows []ether.MAC
-	for _, m := range k.members.Report().Members {
+	report := k.members.Report()
+	for _, m := range report.Members {
 		if m.Name == k.node {
 			m.Meta = meta // the newest
 		}
@@ -196,6 +198,10 @@ func (k *link) elect(ctx context.Context) elections {
 		if told[m.Name] = t; m.Name != k.node {
 			fellows = append(fellows, t.MACs...)
 		}
+	}
+	for _, m := range report.Gone { // or called so for a moment, by stale gossip
+		t, _ := ability.Parse(m.Name, m.Meta) // told above, when it was a member
+		fellows = append(fellows, t.MACs...)
 	}
 	k.responder.SetFellows(fellows)
 	e.winners = electAll(k.plan, live, told, k.since)
@@ -212,6 +218,9 @@ func (k *link) elect(ctx context.Context) elections {
 // own is what this node is able to, with the interfaces as they are.
 func (k *link) own(interfaces []l2.Interface) ability.Ability {
 	own := k.ability
+	if k.drained {
+		own = ability.Ability{}
+	}
 	own.Unable = slices.Clip(own.Unable)
 	for _, v := range k.plan.VIPs {
 		if v.L2 == nil {

@@ -23,7 +23,9 @@ import (
 type announcementsReport struct {
 	Node string `json:"node"`
 	// Waiting says what has to come before anything is announced or withdrawn.
-	Waiting  string         `json:"waiting,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	// Drain is draining or drained, by fairlead drain.
+	Drain    string         `json:"drain,omitempty"`
 	VIPs     []announcedVIP `json:"vips"`
 	Peers    []peerReport   `json:"peers"`
 	Members  *membersReport `json:"members,omitempty"` // nil: no L2Advertisement so far
@@ -103,10 +105,12 @@ type membersReport struct {
 	Live   []string `json:"live"`
 }
 
+const announcesNothing = "this agent announces nothing: it runs without --kubernetes, or with --announce=false"
+
 // handleAnnouncements answers fairlead status announcements.
 func (a *agent) handleAnnouncements(w http.ResponseWriter, _ *http.Request) {
 	if a.announcer == nil {
-		http.Error(w, "this agent announces nothing: it runs without --kubernetes, or with --announce=false", http.StatusNotFound)
+		http.Error(w, announcesNothing, http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -150,7 +154,9 @@ func (n *announcer) reports() announceReports {
 
 func (n *announcer) report() announcementsReport {
 	all := n.reports()
-	return all.report(n.node)
+	r := all.report(n.node)
+	r.Drain = n.draining().String()
+	return r
 }
 
 func (a *announceReports) report(node string) announcementsReport {

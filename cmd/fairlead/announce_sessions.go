@@ -159,6 +159,11 @@ func newSessions(plan announce.Plan, peers map[string]peering, self announce.Nod
 	return s
 }
 
+// restarts says that all routers keep routes while an agent restarts.
+func (s *sessions) restarts() bool {
+	return !slices.ContainsFunc(s.bgp.Peers, func(p bgp.Peer) bool { return !p.GracefulRestart })
+}
+
 // routerID is that of the node, the same for all of its peers: what the oldest
 // BGPPeer says that says one, else its IPv4 address, else a number by its name.
 func routerID(plan announce.Plan, peers map[string]peering, self announce.Node) netip.Addr {

@@ -17,6 +17,9 @@ func printAnnouncements(w io.Writer, r announcementsReport) error {
 	if r.Waiting != "" {
 		p.row("Waiting:\t%s", r.Waiting)
 	}
+	if r.Drain != "" {
+		p.row("Drain:\t%s: 'fairlead drain --undo' ends it", r.Drain)
+	}
 	if m := r.Members; m != nil {
 		quorum := "a quorum"
 		if !m.Quorum {

@@ -28,9 +28,14 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) register(env *env, flags *flag.FlagSet) {
+	f.registerSocket(env, flags)
+	outputFlag(flags, &f.json)
+}
+
+// registerSocket is register for a command without a report.
+func (f *clientFlags) registerSocket(env *env, flags *flag.FlagSet) {
 	flags.StringVar(&f.socket, "socket", cmp.Or(env.getenv("FAIRLEAD_SOCKET"), desired.DefaultSocket),
 		"the agent's unix socket `PATH`; FAIRLEAD_SOCKET changes the default")
-	outputFlag(flags, &f.json)
 }
 
 // outputFlag says whether JSON is wanted.
@@ -46,6 +51,23 @@ func outputFlag(flags *flag.FlagSet, asJSON *bool) {
 
 // ask gets a path from the agent. The caller closes the body.
 func ask(ctx context.Context, socket, path string, query url.Values) (io.ReadCloser, error) {
+	return request(ctx, socket, http.MethodGet, path, query)
+}
+
+// post has the agent do something, and decodes its answer.
+func post(ctx context.Context, socket, path string, query url.Values, into any) error {
+	body, err := request(ctx, socket, http.MethodPost, path, query)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(into); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
+
+func request(ctx context.Context, socket, method, path string, query url.Values) (io.ReadCloser, error) {
 	transport := &http.Transport{
 		DisableKeepAlives:     true,
 		ResponseHeaderTimeout: headTimeout,
@@ -54,11 +76,11 @@ func ask(ctx context.Context, socket, path string, query url.Values) (io.ReadClo
 		},
 	}
 	target := url.URL{Scheme: "http", Host: "agent", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := transport.RoundTrip(request)
+	response, err := transport.RoundTrip(r)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}

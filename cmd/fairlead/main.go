@@ -41,6 +41,7 @@ var commands = []command{
 	{name: "agent", summary: "run the node's load balancer, or check its configuration", run: runAgent},
 	{name: "controller", summary: "give addresses to the LoadBalancer Services of a cluster", run: runController},
 	{name: "status", summary: "show services, backends, interfaces and counters of the running agent", run: runStatus},
+	{name: "drain", summary: "have the network send no more connections to this node, and wait", run: runDrain},
 	{name: "flows", summary: "list the connections that this node owns", run: runFlows},
 	{name: "explain", summary: "say step by step what becomes of a packet, and why", run: runExplain},
 	{name: "replay", summary: "run a capture through the forwarding decision, without root", run: runReplay},

@@ -32,7 +32,7 @@ func serveAgent(ctx context.Context, f agentFlags, log *slog.Logger, open opener
 		}
 		a.source = a.kube
 		if f.kube.announce.on {
-			a.announcer = newAnnouncer(f.kube.announce, f.kube.node, f.kube.namespace, a.kube.cluster, log)
+			a.announcer = newAnnouncer(f.kube.announce, f.kube.node, f.kube.namespace, a.kube.cluster, a.passedOn, log)
 		}
 	} else {
 		a.source = newFileSource(f.config, log)
@@ -62,6 +62,24 @@ func serveAgent(ctx context.Context, f agentFlags, log *slog.Logger, open opener
 	log.Info("agent started", "version", version, "config", a.source.Place(), "socket", settings.Socket)
 	defer log.Info("agent ended, forwarding goes on")
 	return a.run(ctx, socket, metrics)
+}
+
+// passedOn counts packets that came from the network and went on to the nodes of
+// their backends.
+func (a *agent) passedOn() (n uint64) {
+	if a.view().snapshot == nil {
+		return 0
+	}
+	counters, err := a.datapath.Counters()
+	if err != nil {
+		a.log.Error("read counters", "err", err)
+	}
+	for _, c := range counters {
+		if c.Verdict == "encap" {
+			n += c.Packets
+		}
+	}
+	return n
 }
 
 // run lets all parts work until ctx ends or one of them fails.

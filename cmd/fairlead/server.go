@@ -94,12 +94,13 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 	return nil
 }
 
-// socketHandler answers fairlead status, flows and explain.
+// socketHandler answers fairlead status, flows, explain and drain.
 func (a *agent) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	a.handleHealth(mux)
 	mux.HandleFunc("GET /status", a.handleStatus)
 	mux.HandleFunc("GET /announcements", a.handleAnnouncements)
+	mux.HandleFunc("POST /drain", a.handleDrain)
 	mux.HandleFunc("GET /flows", a.once(a.handleFlows))
 	mux.HandleFunc("GET /explain", a.once(a.handleExplain))
 	return mux

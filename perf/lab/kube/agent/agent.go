@@ -188,6 +188,11 @@ func (a *Agents) Announcements(ctx context.Context, n *lab.Node) (Announcements,
 	return r, nil
 }
 
+// Drain runs fairlead drain on the node.
+func (a *Agents) Drain(ctx context.Context, n *lab.Node, args ...string) (string, error) {
+	return n.Output(ctx, a.Binary, append([]string{"drain", "--socket", cluster.Socket(n)}, args...)...)
+}
+
 // Wait returns when the node's agent says that it is as wanted. The error has
 // what was missing last, and the end of the agent's log.
 func (a *Agents) Wait(ctx context.Context, n *lab.Node, wanted func(Status) error) error {

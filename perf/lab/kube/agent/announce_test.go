@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -194,6 +195,21 @@ func TestAnnounceRouter(t *testing.T) {
 			return err
 		})
 	}
+
+	// Connections by way of a node that drains go on by the others.
+	w.open(10, target("tcp", vip4, 80), target("tcp", vip6, 80))
+	drain := func(want string, args ...string) {
+		t.Helper()
+		if said, err := w.Drain(t.Context(), w.Lab.Nodes[0], args...); err != nil || strings.TrimSpace(said) != want {
+			t.Errorf("drain %q: %v: %q, want %q", args, err, said, want)
+		}
+	}
+	w.during("a drain", func() {
+		drain("drained")
+		expect("but the drained one", w.Lab.Nodes[1:]...)
+		drain("announcing", "--undo")
+		expect("all nodes again", w.Lab.Nodes...)
+	})
 
 	node := &corev1.Node{}
 	w.must(w.client.Get(t.Context(), types.NamespacedName{Name: w.Lab.Nodes[2].Host}, node))
