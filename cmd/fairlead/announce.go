@@ -85,8 +85,10 @@ type announcer struct {
 	packets         func() uint64 // that came from the network and went on to other nodes
 	log             *slog.Logger
 
+	news     chan struct{} // to the agent: something else is announced
 	replan   chan struct{} // something that Select goes by changed
 	reelect  chan struct{} // members or interfaces changed
+	sessions chan struct{} // of BGP changed
 	speaking latest[sessions]
 
 	// Of run alone.
@@ -104,6 +106,7 @@ type announcer struct {
 	speaker *bgp.Speaker // nil before the first peer
 	drain   *drain       // nil: the node announces
 	view    announced
+	summary summary
 }
 
 // announced is what is announced, as questions are answered from it. What its
@@ -122,7 +125,7 @@ type announced struct {
 func newAnnouncer(f announceFlags, node, namespace string, cluster *kube.Watcher, packets func() uint64, log *slog.Logger) *announcer {
 	n := &announcer{
 		flags: f, node: node, cluster: cluster, packets: packets, log: log,
-		replan: make(chan struct{}, 1), reelect: make(chan struct{}, 1),
+		news: make(chan struct{}, 1), replan: make(chan struct{}, 1), reelect: make(chan struct{}, 1), sessions: make(chan struct{}, 1),
 		since: map[netip.Addr]string{}, namespace: namespace,
 		view: announced{waiting: "nothing was read yet"},
 	}
@@ -167,6 +170,8 @@ func (n *announcer) run(ctx context.Context) {
 			n.look(ctx)
 		case <-n.reelect:
 			n.elect(ctx)
+		case <-n.sessions:
+			n.summarize()
 		case <-renew.C:
 			n.renew(ctx)
 		}
@@ -314,7 +319,7 @@ func (n *announcer) speak(ctx context.Context, s sessions) error {
 	speaker := n.currentSpeaker()
 	var bgpErr error
 	if speaker == nil && len(s.bgp.Peers) > 0 {
-		if speaker, bgpErr = bgp.New(n.log, bgp.Options{ListenPort: n.flags.bgpPort}); bgpErr == nil {
+		if speaker, bgpErr = bgp.New(n.log, bgp.Options{ListenPort: n.flags.bgpPort, Changed: func() { notify(n.sessions) }}); bgpErr == nil {
 			n.mu.Lock()
 			n.speaker = speaker
 			n.mu.Unlock()
@@ -371,6 +376,7 @@ func (n *announcer) elect(ctx context.Context) {
 		n.tell("arp and ndp", v.elections.err, e.err)
 		v.elections = e
 	})
+	n.summarize()
 }
 
 // renew lets answers go on, and tries again what could not be opened.

@@ -221,10 +221,9 @@ func (a *announceReports) answer(v *announce.VIP, node string) *l2Report {
 	r := &l2Report{Node: winner.Winner, Reason: winner.Why}
 	var own *l2.VIPReport
 	if a.l2 != nil {
-		for i := range a.l2.VIPs {
-			if a.l2.VIPs[i].VIP == v.Addr {
-				own = &a.l2.VIPs[i]
-			}
+		i, found := slices.BinarySearchFunc(a.l2.VIPs, v.Addr, func(r l2.VIPReport, vip netip.Addr) int { return r.VIP.Compare(vip) })
+		if found {
+			own = &a.l2.VIPs[i]
 		}
 	}
 	switch {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/announce"
 	"github.com/fairlead/fairlead/announce/bfd"
@@ -22,6 +23,7 @@ import (
 	"github.com/fairlead/fairlead/announce/l2"
 	"github.com/fairlead/fairlead/announce/l2/ether"
 	"github.com/fairlead/fairlead/announce/members"
+	"github.com/fairlead/fairlead/controller/api/v1beta1"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -115,6 +117,41 @@ func TestAnswerReasons(t *testing.T) {
 		if got := all.report("node1").VIPs[1].L2; got == nil || got.Reason != test.want || got.Since != nil {
 			t.Errorf("%s: %+v, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+// What the cluster is told is grouped, and says nothing of attempts.
+func TestSummary(t *testing.T) {
+	all := someReports()
+	all.view.plan.VIPs = append(all.view.plan.VIPs, announce.VIP{Addr: testVIP(5), Peers: []string{"r1"}})
+	all.view.routed[testVIP(5)] = noon.Add(time.Minute)
+	all.view.elections.winners[testVIP(3)] = election{Why: "nobody lives"}
+	at := metav1.NewTime
+	want := summary{
+		announced: []v1beta1.Announcement{
+			{Protocol: "bgp", To: []string{"r1"}, Since: at(noon.Add(time.Minute)), Addresses: []string{"192.0.2.1", "192.0.2.5"}},
+			{Protocol: "l2", To: []string{"eth0"}, Since: at(noon), Addresses: []string{"192.0.2.2"}},
+		},
+		not: []v1beta1.NotAnnounced{
+			{Reason: "NoPool", Message: "no IPAddressPool has 192.0.2.4", Addresses: []string{"192.0.2.4"}},
+			{Protocol: "bgp", Reason: "NoSession", Message: `BGPPeer "r2": no session is established`, Addresses: []string{"192.0.2.1"}},
+			{Protocol: "bgp", Reason: "NoSession", Message: `BGPPeer "r3": spec.interface: "eth0"`, Addresses: []string{"192.0.2.1"}},
+			{Protocol: "l2", Reason: "AddressConflict", Message: "02:00:00:00:00:00 claims the address on eth0", Addresses: []string{"192.0.2.2"}},
+			{Protocol: "l2", Reason: "NoAnswer", Message: "nobody lives", Addresses: []string{"192.0.2.3"}},
+		},
+	}
+	if diff := cmp.Diff(want, all.summary("node1"), cmp.AllowUnexported(summary{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	r2 := all.bgp["r2"]
+	r2.State, r2.Error, r2.Since = bgp.StateIdle, "timeout", noon.Add(time.Hour)
+	all.bgp["r2"] = r2
+	if diff := cmp.Diff(want, all.summary("node1"), cmp.AllowUnexported(summary{})); diff != "" {
+		t.Errorf("another attempt: -want +got:\n%s", diff)
+	}
+	all.view.waiting = "not yet"
+	if got := all.summary("node1"); got.announced != nil || got.not != nil {
+		t.Errorf("while waiting: %+v", got)
 	}
 }
 

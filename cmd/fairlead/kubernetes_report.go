@@ -43,6 +43,10 @@ func (a *agent) publish() {
 		Draining: a.kube.cluster.Draining(),
 		Problems: serviceProblems(state.table, state.applyErr),
 	}
+	if a.announcer != nil {
+		s := a.announcer.lastSummary()
+		status.Announcements, status.NotAnnounced = s.announced, s.not
+	}
 	if uid, ok := a.kube.cluster.Node(); ok && !equality.Semantic.DeepEqual(status, a.published) {
 		a.published = status
 		a.kube.publisher.Set(status.DeepCopy(), uid)

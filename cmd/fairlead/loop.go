@@ -85,10 +85,16 @@ func (a *agent) change(f func(*state)) {
 // loop is the only one that writes to the datapath's tables.
 func (a *agent) loop(ctx context.Context) {
 	a.apply()
+	var announced <-chan struct{}
+	if a.announcer != nil {
+		announced = a.announcer.news
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-announced:
+			a.publish()
 		case <-a.source.Changed():
 			a.reload()
 		case <-time.After(a.wait()):

@@ -195,6 +195,7 @@ func Detach(ctx context.Context, c client.Client, namespace, node string) error 
 			return fmt.Errorf("get NodeState %s/%s: %w", namespace, node, err)
 		}
 		o.Status.Attached, o.Status.Draining, o.Status.Problems = false, nil, nil
+		o.Status.Announcements, o.Status.NotAnnounced = nil, nil
 		if err = c.Status().Update(ctx, o); err == nil || apierrors.IsNotFound(err) {
 			return nil
 		}

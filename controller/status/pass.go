@@ -222,7 +222,7 @@ func (p *pass) show(ctx context.Context, one *cluster.Service) error {
 		return nil // our view of the Service is old
 	}
 	problems := func(o *corev1.Service) []kube.Problem { return p.watcher.Problems(o, p.at) }
-	if err := p.write(ctx, one, show(o, a, problems, p.at), "status"); err != nil {
+	if err := p.write(ctx, one, show(o, a, problems, p.watcher.Announced(a.Addrs), p.at), "status"); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	p.finished(one)
@@ -333,5 +333,13 @@ func (p *pass) tell(old, o *corev1.Service) {
 		event(corev1.EventTypeNormal, "DatapathReady", forward, now.Message)
 	case now.Status == "False":
 		event(corev1.EventTypeWarning, now.Reason, forward, now.Message)
+	}
+	before, now = condition(old, v1beta1.ConditionAnnounced), condition(o, v1beta1.ConditionAnnounced)
+	switch {
+	case has == "" || now.Status == before.Status && now.Reason == before.Reason:
+	case now.Status == "True":
+		event(corev1.EventTypeNormal, reasonAnnounced, "Announce", now.Message)
+	case now.Status == "False":
+		event(corev1.EventTypeWarning, now.Reason, "Announce", now.Message)
 	}
 }

@@ -27,10 +27,11 @@ import (
 // slotsPerEndpoint keeps the difference between the shares of endpoints near 1 %.
 const slotsPerEndpoint = 100
 
-// Reasons of the condition DatapathReady where there is no problem to name.
+// Reasons of conditions where there is no problem to name.
 const (
 	reasonReady     = "Ready"
 	reasonNoAddress = "NoAddress"
+	reasonAnnounced = "Announced"
 )
 
 // tableSize is the size of a Service's tables: it grows with the endpoints and
@@ -78,7 +79,7 @@ func unmark(o *corev1.Service) *corev1.Service {
 
 // show returns the Service with the status that the assignment asks for; nil
 // where it has it. problems are asked for once the addresses are in.
-func show(o *corev1.Service, a ipam.Assignment, problems func(*corev1.Service) []kube.Problem, now time.Time) *corev1.Service {
+func show(o *corev1.Service, a ipam.Assignment, problems func(*corev1.Service) []kube.Problem, announced cluster.Announced, now time.Time) *corev1.Service {
 	old := o
 	o = o.DeepCopy()
 	mode := corev1.LoadBalancerIPModeVIP
@@ -96,6 +97,11 @@ func show(o *corev1.Service, a ipam.Assignment, problems func(*corev1.Service) [
 		ready, reason, message := datapath(problems(o))
 		setCondition(o, v1beta1.ConditionDatapathReady, ready, reason, message, now)
 	}
+	if announced.Known {
+		setCondition(o, v1beta1.ConditionAnnounced, announced.All, cmp.Or(announced.Reason, reasonAnnounced), bounded(announced.Message), now)
+	} else {
+		meta.RemoveStatusCondition(&o.Status.Conditions, v1beta1.ConditionAnnounced)
+	}
 	if reflect.DeepEqual(old.Status, o.Status) {
 		return nil
 	}
@@ -112,15 +118,20 @@ func datapath(problems []kube.Problem) (ready bool, reason, message string) {
 		}
 		messages = append(messages, p.Message)
 	}
-	message = strings.Join(messages, "; ")
-	const most = 4096 // of the 32768 that a condition may have
-	if len(message) > most {
-		message = strings.ToValidUTF8(message[:most], "") + "…"
-	}
+	message = bounded(strings.Join(messages, "; "))
 	if message == "" {
 		message = "nodes forward for all ports"
 	}
 	return ready, reason, message
+}
+
+// bounded is the beginning of a message for a condition.
+func bounded(message string) string {
+	const most = 4096 // of the 32768 that a condition may have
+	if len(message) > most {
+		message = strings.ToValidUTF8(message[:most], "") + "…"
+	}
+	return message
 }
 
 func setCondition(o *corev1.Service, kind string, status bool, reason, message string, now time.Time) {
@@ -165,6 +176,7 @@ func hide(o *corev1.Service, ours func(netip.Addr) bool) *corev1.Service {
 	}
 	meta.RemoveStatusCondition(&o.Status.Conditions, v1beta1.ConditionAllocated)
 	meta.RemoveStatusCondition(&o.Status.Conditions, v1beta1.ConditionDatapathReady)
+	meta.RemoveStatusCondition(&o.Status.Conditions, v1beta1.ConditionAnnounced)
 	if len(o.Status.Conditions) == 0 {
 		o.Status.Conditions = nil
 	}

@@ -79,7 +79,7 @@ func TestShowAndHide(t *testing.T) {
 	o.Status.Conditions = []metav1.Condition{{Type: "other", Status: "True"}}
 	given := ipam.Assignment{Addrs: []netip.Addr{a4, a6}, Complete: true, Reason: ipam.ReasonAllocated, Message: "both"}
 
-	shown := show(o, given, none, epoch)
+	shown := show(o, given, none, cluster.Announced{}, epoch)
 	mode := corev1.LoadBalancerIPModeVIP
 	want := corev1.ServiceStatus{
 		LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1", IPMode: &mode}, {IP: "2001:db8::1", IPMode: &mode}}},
@@ -92,10 +92,10 @@ func TestShowAndHide(t *testing.T) {
 	if diff := cmp.Diff(want, shown.Status); diff != "" {
 		t.Fatalf("shown (-want +got):\n%s", diff)
 	}
-	if show(shown, given, none, epoch.Add(time.Hour)) != nil {
+	if show(shown, given, none, cluster.Announced{}, epoch.Add(time.Hour)) != nil {
 		t.Error("an equal status is written again")
 	}
-	lost := show(shown, ipam.Assignment{Reason: ipam.ReasonNoPool, Message: "create one"}, none, epoch.Add(time.Hour))
+	lost := show(shown, ipam.Assignment{Reason: ipam.ReasonNoPool, Message: "create one"}, none, cluster.Announced{}, epoch.Add(time.Hour))
 	want.LoadBalancer.Ingress = nil
 	want.Conditions = []metav1.Condition{
 		{Type: "other", Status: "True"},
@@ -114,6 +114,35 @@ func TestShowAndHide(t *testing.T) {
 	}
 	if hide(hidden, func(a netip.Addr) bool { return a == a4 }) != nil {
 		t.Error("hidden twice")
+	}
+}
+
+// The condition Announced is there when nodes say something.
+func TestShowAnnounced(t *testing.T) {
+	none := func(*corev1.Service) []kube.Problem { return nil }
+	given := ipam.Assignment{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Complete: true, Reason: ipam.ReasonAllocated}
+	o := &corev1.Service{}
+	for _, test := range []struct {
+		said cluster.Announced
+		want metav1.Condition
+	}{
+		{cluster.Announced{Known: true, All: true, Message: "by BGP"}, metav1.Condition{Type: "fairlead.io/Announced", Status: "True", Reason: "Announced", Message: "by BGP"}},
+		{
+			cluster.Announced{Known: true, Reason: "NoEndpoints", Message: strings.Repeat("x", 5000)},
+			metav1.Condition{Type: "fairlead.io/Announced", Status: "False", Reason: "NoEndpoints", Message: strings.Repeat("x", 4096) + "…"},
+		},
+		{cluster.Announced{Reason: "NotAnnounced", Message: "no node"}, metav1.Condition{}},
+	} {
+		o = show(o, given, none, test.said, epoch)
+		got := condition(o, v1beta1.ConditionAnnounced)
+		got.LastTransitionTime = metav1.Time{}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	o = show(o, given, none, cluster.Announced{Known: true, All: true}, epoch)
+	if hidden := hide(o, func(netip.Addr) bool { return true }); len(hidden.Status.Conditions) > 0 {
+		t.Errorf("hidden: %+v", hidden.Status.Conditions)
 	}
 }
 

@@ -28,7 +28,14 @@ const (
 	ConditionAllocated = Prefix + "Allocated"
 	// ConditionDatapathReady says whether nodes forward for the Service.
 	ConditionDatapathReady = Prefix + "DatapathReady"
+	// ConditionAnnounced says whether nodes tell the network of every address
+	// of the Service. There is none as long as no node has anything to say of it.
+	ConditionAnnounced = Prefix + "Announced"
 )
+
+// ReasonAddressConflict says that a machine that is no node of the cluster
+// claims the address by ARP or NDP.
+const ReasonAddressConflict = "AddressConflict"
 
 // ConditionValid says of an object of this group whether it is used as it stands.
 const ConditionValid = "Valid"

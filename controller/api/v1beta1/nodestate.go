@@ -76,6 +76,51 @@ type NodeStateStatus struct {
 	// +optional
 	// +listType=atomic
 	Problems []ServiceProblem `json:"problems,omitempty"`
+	// announcements are the addresses that the node tells the network of.
+	//
+	// +optional
+	// +listType=atomic
+	Announcements []Announcement `json:"announcements,omitempty"`
+	// notAnnounced are addresses that it does not tell the network of, and why.
+	//
+	// +optional
+	// +listType=atomic
+	NotAnnounced []NotAnnounced `json:"notAnnounced,omitempty"`
+}
+
+// Announcement is how a node tells the network of addresses.
+type Announcement struct {
+	// protocol is bgp, or l2 for ARP and NDP.
+	//
+	// +kubebuilder:validation:Enum=bgp;l2
+	Protocol string `json:"protocol"`
+	// to are the BGPPeers that have the routes, or the interfaces that the
+	// node answers on.
+	//
+	// +listType=atomic
+	To []string `json:"to"`
+	// since is when the last of these began.
+	Since metav1.Time `json:"since"`
+	// addresses are those that this is so for.
+	//
+	// +listType=atomic
+	Addresses []string `json:"addresses"`
+}
+
+// NotAnnounced is why a node does not tell the network of addresses.
+type NotAnnounced struct {
+	// protocol is bgp or l2; empty for both.
+	//
+	// +optional
+	Protocol string `json:"protocol,omitempty"`
+	// reason is the cause in one word.
+	Reason string `json:"reason"`
+	// message says what is in the way.
+	Message string `json:"message"`
+	// addresses are those that this is so for.
+	//
+	// +listType=atomic
+	Addresses []string `json:"addresses"`
 }
 
 // DrainingEndpoint is an endpoint of a Service port that gets no new connections.

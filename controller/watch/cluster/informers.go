@@ -54,11 +54,23 @@ func Strip(in any) (any, error) {
 		}
 	case *corev1.Node:
 		o.Annotations, o.Spec = nil, corev1.NodeSpec{}
-		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, NodeInfo: corev1.NodeSystemInfo{BootID: o.Status.NodeInfo.BootID}}
+		o.Status = corev1.NodeStatus{
+			Addresses: o.Status.Addresses, NodeInfo: corev1.NodeSystemInfo{BootID: o.Status.NodeInfo.BootID}, Conditions: readiness(o.Status.Conditions),
+		}
 	case *corev1.Namespace:
 		o.Annotations, o.Spec, o.Status = nil, corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 	}
 	return in, nil
+}
+
+// readiness is the condition Ready without its times, which change all the time.
+func readiness(all []corev1.NodeCondition) []corev1.NodeCondition {
+	for _, c := range all {
+		if c.Type == corev1.NodeReady {
+			return []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	return nil
 }
 
 // Watch has the cache's informers tell w of every change. The cache may start
@@ -138,9 +150,11 @@ func (w *Watcher) dropNamespace(o *corev1.Namespace) {
 func (w *Watcher) putNodeState(o *v1beta1.NodeState) {
 	w.state.PutNodeState(o)
 	w.setProblems(o.Name, o.Status.Problems)
+	w.setAnnounced(o.Name, said{o.Status.Announcements, o.Status.NotAnnounced})
 }
 
 func (w *Watcher) dropNodeState(o *v1beta1.NodeState) {
 	w.state.DeleteNodeState(o.Name)
 	w.setProblems(o.Name, nil)
+	w.setAnnounced(o.Name, said{})
 }

@@ -80,6 +80,9 @@ func of[T client.Object](w *Watcher, k kept[T]) (_ *Watcher, put, drop func(T)) 
 
 func (w *Watcher) putNode(o *corev1.Node) {
 	w.state.PutNode(o)
+	w.setDead(o.Name, slices.ContainsFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
+	}))
 	if old, known := w.objects.nodes[o.Name]; !known || !maps.Equal(old, o.Labels) {
 		w.objects.nodes[o.Name] = o.Labels
 		w.configured++
@@ -89,6 +92,7 @@ func (w *Watcher) putNode(o *corev1.Node) {
 
 func (w *Watcher) dropNode(o *corev1.Node) {
 	w.state.DeleteNode(o.Name)
+	w.setDead(o.Name, false)
 	delete(w.objects.nodes, o.Name)
 	w.configured++
 	w.signal()

@@ -53,7 +53,7 @@ func marked(o *corev1.Service) bool {
 		return true
 	}
 	for _, c := range o.Status.Conditions {
-		if c.Type == v1beta1.ConditionAllocated || c.Type == v1beta1.ConditionDatapathReady {
+		if c.Type == v1beta1.ConditionAllocated || c.Type == v1beta1.ConditionDatapathReady || c.Type == v1beta1.ConditionAnnounced {
 			return true
 		}
 	}
@@ -92,6 +92,8 @@ type Watcher struct {
 	state      *kube.State
 	slices     map[types.NamespacedName]map[string]sliceSize
 	problems   map[string][]v1beta1.ServiceProblem // of nodes, by name
+	said       map[string]said                     // by nodes, of announcing
+	dead       map[string]bool                     // nodes that are not ready: what they say is old
 	synced     []toolscache.InformerSynced
 }
 
@@ -103,7 +105,7 @@ func New(class kube.Class, versions kube.Versions) *Watcher {
 		objects: newObjects(), configured: 1, namespaces: map[string]labels.Set{},
 		state:    kube.New(kube.Options{Class: class, Versions: versions}),
 		slices:   map[types.NamespacedName]map[string]sliceSize{},
-		problems: map[string][]v1beta1.ServiceProblem{},
+		problems: map[string][]v1beta1.ServiceProblem{}, said: map[string]said{}, dead: map[string]bool{},
 	}
 }
 

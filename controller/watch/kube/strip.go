@@ -58,7 +58,11 @@ func (s *stripper) strip(object any) (any, error) {
 			Status:     corev1.PodStatus{Phase: o.Status.Phase, PodIPs: o.Status.PodIPs},
 		}, nil
 	case *v1beta1.NodeState:
-		return &v1beta1.NodeState{ObjectMeta: meta(&o.ObjectMeta), Status: o.Status}, nil
+		state := &v1beta1.NodeState{ObjectMeta: meta(&o.ObjectMeta), Status: o.Status}
+		if o.Name != s.node { // what other nodes announce is for people
+			state.Status.Announcements, state.Status.NotAnnounced = nil, nil
+		}
+		return state, nil
 	case *corev1.Secret:
 		return &corev1.Secret{ObjectMeta: meta(&o.ObjectMeta), Data: o.Data}, nil
 	}

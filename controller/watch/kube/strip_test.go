@@ -142,6 +142,15 @@ func TestStripDrops(t *testing.T) {
 			t.Errorf("%T: metadata %+v", o, m)
 		}
 	}
+	// What other nodes announce is not kept, what this one does is compared.
+	for i, want := range map[int]int{1: 1, 2: 0} {
+		o := richState(i)
+		o.Status.Announcements, o.Status.NotAnnounced = make([]v1beta1.Announcement, 1), make([]v1beta1.NotAnnounced, 1)
+		cut, _ := strip.strip(o)
+		if s := cut.(*v1beta1.NodeState).Status; len(s.Announcements) != want || len(s.NotAnnounced) != want {
+			t.Errorf("of node%d: %+v", i, s)
+		}
+	}
 	// A tombstone passes.
 	if o, err := strip.strip("unknown"); o != "unknown" || err != nil {
 		t.Errorf("%v %v", o, err)

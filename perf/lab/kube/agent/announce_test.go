@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead/fairlead/announce"
+	"github.com/fairlead/fairlead/controller/api/v1beta1"
 	"github.com/fairlead/fairlead/perf/lab"
 	"github.com/fairlead/fairlead/perf/lab/frr"
 	"github.com/fairlead/fairlead/perf/lab/kube/agent"
@@ -195,6 +196,25 @@ func TestAnnounceRouter(t *testing.T) {
 			return err
 		})
 	}
+
+	w.waitFor("what NodeStates say", func() error {
+		for _, n := range w.Lab.Nodes {
+			o := &v1beta1.NodeState{}
+			if err := w.client.Get(t.Context(), types.NamespacedName{Namespace: agent.Namespace, Name: n.Host}, o); err != nil {
+				return err
+			}
+			var addrs []string
+			for _, a := range o.Status.Announcements {
+				if a.Protocol == "bgp" && slices.Equal(a.To, []string{"router"}) {
+					addrs = append(addrs, a.Addresses...)
+				}
+			}
+			if !slices.Equal(addrs, []string{vip4.String(), vip6.String()}) || len(o.Status.NotAnnounced) > 0 {
+				return fmt.Errorf("%s: %+v", n.Host, o.Status)
+			}
+		}
+		return nil
+	})
 
 	// Connections by way of a node that drains go on by the others.
 	w.open(10, target("tcp", vip4, 80), target("tcp", vip6, 80))
