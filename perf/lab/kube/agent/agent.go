@@ -92,6 +92,14 @@ func (a *Agents) args(n *lab.Node) ([]string, error) {
 // Stop kills a node's agent.
 func (a *Agents) Stop(n *lab.Node) error { return a.running[n].Kill() }
 
+// End asks a node's agent to end, and waits.
+func (a *Agents) End(n *lab.Node) error {
+	if err := a.running[n].Signal(os.Interrupt); err != nil {
+		return err
+	}
+	return a.running[n].Wait()
+}
+
 // Cleanup takes Fairlead off a node whose agent does not run.
 func (a *Agents) Cleanup(ctx context.Context, n *lab.Node) error {
 	args, err := a.args(n)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -72,7 +73,7 @@ func (w *world) answering(vip netip.Addr, running ...*lab.Node) (*lab.Node, erro
 }
 
 // TestAnnounceLink reaches a Service whose addresses are on the link, through
-// the death and return of the agent that answers for them.
+// the end, the death and the return of the agent that answers for them.
 func TestAnnounceLink(t *testing.T) {
 	w := newWorld(t, "generic", 3)
 	w.apply(pools + "---" + l2Advertisement)
@@ -100,13 +101,17 @@ func TestAnnounceLink(t *testing.T) {
 	}
 	first = expect("one node that answers", w.Lab.Nodes...)
 
-	w.must(w.Stop(first))
 	others := slices.DeleteFunc(slices.Clone(w.Lab.Nodes), func(n *lab.Node) bool { return n == first })
-	expect("another node that answers", others...)
-
-	w.must(w.Start(first))
-	if again := expect("the first node again", w.Lab.Nodes...); again != first {
-		t.Errorf("%s answers, not %s", again.Host, first.Host)
+	w.open(10, target("tcp", on4, 80), target("tcp", on6, 80))
+	for what, end := range map[string]func(*lab.Node) error{"end": w.End, "death": w.Stop} {
+		w.during("the agent's "+what, func() {
+			w.must(end(first))
+			expect("another node that answers, after the "+what, others...)
+			w.must(w.Start(first))
+			if again := expect("the first node again, after the "+what, w.Lab.Nodes...); again != first {
+				t.Errorf("%s answers, not %s", again.Host, first.Host)
+			}
+		})
 	}
 }
 
@@ -230,6 +235,24 @@ func TestAnnounceRouter(t *testing.T) {
 		drain("announcing", "--undo")
 		expect("all nodes again", w.Lab.Nodes...)
 	})
+
+	// A router that is silent is given up by BFD, long before the hold time of 90 s.
+	last := w.Lab.Nodes[2]
+	link := func(args ...string) {
+		t.Helper()
+		_, err := w.Lab.Router.Output(t.Context(), "ip", append([]string{"link", "set", last.Host}, args...)...)
+		w.must(err)
+	}
+	link("nomaster")
+	var said agent.Announcements
+	if err := lab.Poll(t.Context(), 30*time.Second, func() bool {
+		said, err = w.Announcements(t.Context(), last)
+		return err == nil && len(said.Peers) == 1 && said.Peers[0].State != "established" && strings.Contains(said.Peers[0].Error, "bfd")
+	}); err != nil {
+		t.Errorf("the session goes on: %v: %+v", err, said)
+	}
+	link("master", "br0")
+	expect("all nodes, after a silence", w.Lab.Nodes...)
 
 	node := &corev1.Node{}
 	w.must(w.client.Get(t.Context(), types.NamespacedName{Name: w.Lab.Nodes[2].Host}, node))
