@@ -94,15 +94,13 @@ func (s *State) member(name string) bool {
 }
 
 // Attached says that a node's programs forward, whatever their versions are:
-// packets from clients reach it all the same. known says that it has an agent
-// that took part, whether the node runs or not.
+// packets from clients reach it all the same. It goes by what all nodes see, also
+// of this one. known says that it has an agent that took part, whether the node
+// runs or not.
 func (s *State) Attached(name string) (attached, known bool) {
 	n := s.nodes[name]
 	if n == nil || !n.known {
 		return false, false
-	}
-	if name == s.options.Self {
-		return true, true
 	}
 	return n.attached && n.boot != "" && n.stateIn == n.boot, n.attached
 }

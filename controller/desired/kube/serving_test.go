@@ -56,7 +56,7 @@ func TestServing(t *testing.T) {
 
 func TestAttached(t *testing.T) {
 	w := newWorld("node1")
-	w.PutNode(nodeObject(1, "boot")) // its own: no NodeState yet
+	w.PutNode(nodeObject(1, "boot")) // its own, of which others do not know yet
 	w.addNode(2)
 	w.PutNode(nodeObject(3, "another"))
 	w.PutNodeState(stateObject(3))
@@ -67,7 +67,7 @@ func TestAttached(t *testing.T) {
 	w.PutNode(nodeObject(6, "boot"))
 	w.PutNodeState(older)
 	for node, want := range map[string][2]bool{
-		"node1": {true, true}, "node2": {true, true}, "node3": {false, true}, "node4": {}, "node5": {}, "node6": {true, true}, "node7": {},
+		"node1": {}, "node2": {true, true}, "node3": {false, true}, "node4": {}, "node5": {}, "node6": {true, true}, "node7": {},
 	} {
 		if attached, known := w.Attached(node); attached != want[0] || known != want[1] {
 			t.Errorf("%s: %t %t, want %v", node, attached, known, want)
