@@ -104,7 +104,7 @@ func memberKeys(wire [][16]byte) [][]byte {
 	return keys
 }
 
-// memberNodes are those that have an agent, whether it lives or not.
+// memberNodes are those that have an agent, whether it lives or not, by name.
 func memberNodes(all []kube.Node, self string, bind netip.AddrPort) []members.Node {
 	nodes := []members.Node{{Name: self, Addr: bind}}
 	for _, n := range all {
@@ -119,6 +119,7 @@ func memberNodes(all []kube.Node, self string, bind netip.AddrPort) []members.No
 			}
 		}
 	}
+	slices.SortFunc(nodes, func(a, b members.Node) int { return strings.Compare(a.Name, b.Name) })
 	return nodes
 }
 

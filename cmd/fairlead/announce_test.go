@@ -172,9 +172,12 @@ func TestMemberNodes(t *testing.T) {
 	}
 	bind := netip.MustParseAddrPort("10.0.0.1:7949")
 	got := memberNodes([]kube.Node{
-		node("node1", true, "10.0.0.1"), node("node2", true, "fd00::2", "10.0.0.2"), node("node3", false, "10.0.0.3"), node("node4", true, "fd00::4"),
+		node("node5", true, "10.0.0.5"), node("node1", true, "10.0.0.1"), node("node2", true, "fd00::2", "10.0.0.2"),
+		node("node3", false, "10.0.0.3"), node("node4", true, "fd00::4"),
 	}, "node1", bind)
-	want := []members.Node{{Name: "node1", Addr: bind}, {Name: "node2", Addr: netip.MustParseAddrPort("10.0.0.2:7949")}}
+	want := []members.Node{
+		{Name: "node1", Addr: bind}, {Name: "node2", Addr: netip.MustParseAddrPort("10.0.0.2:7949")}, {Name: "node5", Addr: netip.MustParseAddrPort("10.0.0.5:7949")},
+	}
 	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -45,7 +45,7 @@ type Announcing struct {
 	// Config has the objects of our own kinds; Revision changes with it.
 	Config   config.Objects
 	Revision uint64
-	Nodes    []Node
+	Nodes    []Node // in no order
 	// Services are those of ours, with the nodes that serve as of the last Load.
 	Services []kube.Serving
 }
