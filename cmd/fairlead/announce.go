@@ -58,6 +58,9 @@ const (
 	renewInterval = 500 * time.Millisecond
 	// resyncWait is until BGP sessions that could not be made are tried again.
 	resyncWait = 5 * time.Second
+	// restPerLook times as long as a look at everything took, the next one waits:
+	// with many addresses the processor has other things to do, too.
+	restPerLook = 9
 	// leaveTimeout bounds how long the agent's end waits for others to take over.
 	leaveTimeout = 4 * time.Second
 	// endTimeout bounds how long it waits for routers to turn to other nodes.
@@ -161,13 +164,22 @@ func (n *announcer) run(ctx context.Context) {
 	group.Go(func() { n.speaking.run(ctx, n.speak) })
 	renew := time.NewTicker(renewInterval)
 	defer renew.Stop()
+	cluster, replan := n.cluster.Announced(), n.replan
+	var rested <-chan time.Time
+	look := func() {
+		begun := time.Now()
+		n.look(ctx)
+		cluster, replan, rested = nil, nil, time.After(restPerLook*time.Since(begun))
+	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-n.cluster.Announced():
-			n.look(ctx)
-		case <-n.replan:
-			n.look(ctx)
+		case <-cluster:
+			look()
+		case <-replan:
+			look()
+		case <-rested:
+			cluster, replan = n.cluster.Announced(), n.replan
 		case <-n.reelect:
 			n.elect(ctx)
 		case <-n.sessions:
