@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -50,6 +51,9 @@ type link struct {
 	stop      context.CancelFunc
 	said      chan struct{} // saying has ended
 
+	electorate electorate
+	elected    map[netip.Addr]election
+
 	answers  []l2.Answer
 	answered map[netip.Addr]bool
 	yielding map[netip.Addr]time.Time
@@ -71,6 +75,20 @@ type elections struct {
 type election struct {
 	Winner string // "": none
 	Why    string // why there is none
+
+	of    *announce.L2
+	since string
+}
+
+// electorate is what all elections go by: while it is the same, only those are
+// held anew whose VIP changed, for with many nodes they take their time.
+type electorate struct {
+	live []string
+	meta map[string]string // that nodes told
+}
+
+func (e electorate) equal(o electorate) bool {
+	return slices.Equal(e.live, o.live) && maps.Equal(e.meta, o.meta)
 }
 
 // set takes over what is to be answered for. Nothing happens before elect.
@@ -177,25 +195,26 @@ func (k *link) elect(ctx context.Context) elections {
 	}
 	interfaces := k.responder.Report().Interfaces
 	own := k.own(interfaces)
-	meta, err := own.Append(nil, k.node)
+	ownMeta, err := own.Append(nil, k.node)
 	if err != nil {
 		e.err = errors.Join(e.err, err)
 		return e
 	}
-	k.saying.set(meta)
+	k.saying.set(ownMeta)
 
 	live, quorum := k.members.Set()
-	told := map[string]ability.Told{}
+	told, meta := map[string]ability.Told{}, map[string]string{}
 	var fellows []ether.MAC
 	report := k.members.Report()
 	for _, m := range report.Members {
 		if m.Name == k.node {
-			m.Meta = meta // the newest
+			m.Meta = ownMeta // the newest
 		}
 		t, err := ability.Parse(m.Name, m.Meta)
 		if err != nil {
 			e.err = errors.Join(e.err, fmt.Errorf("node %q: %w", m.Name, err))
 		}
+		meta[m.Name] = string(m.Meta)
 		if told[m.Name] = t; m.Name != k.node {
 			fellows = append(fellows, t.MACs...)
 		}
@@ -205,9 +224,14 @@ func (k *link) elect(ctx context.Context) elections {
 		fellows = append(fellows, t.MACs...)
 	}
 	k.responder.SetFellows(fellows)
-	e.winners = electAll(k.plan, live, told, k.since)
+	if now := (electorate{live, meta}); !now.equal(k.electorate) {
+		k.electorate, k.elected = now, nil
+	}
+	k.elected = electAll(k.plan, live, told, k.since, k.elected)
+	e.winners = k.elected
 	if !quorum {
-		for vip := range e.winners {
+		e.winners = map[netip.Addr]election{}
+		for vip := range k.elected {
 			e.winners[vip] = election{Why: fmt.Sprintf("this node sees %d of %d nodes, and must leave it to the others", len(live), len(k.nodes))}
 		}
 	}
@@ -240,30 +264,39 @@ func (k *link) own(interfaces []l2.Interface) ability.Ability {
 	return own
 }
 
-// electAll elects a node for each VIP that this one may answer for.
-func electAll(plan announce.Plan, live []string, told map[string]ability.Told, since map[netip.Addr]string) map[netip.Addr]election {
-	winners := map[netip.Addr]election{}
+// electAll elects a node for each VIP that this one may answer for. before are
+// elections of the same electorate.
+func electAll(plan announce.Plan, live []string, told map[string]ability.Told, since map[netip.Addr]string, before map[netip.Addr]election) map[netip.Addr]election {
+	winners, lives := map[netip.Addr]election{}, map[string]bool{}
+	for _, name := range live {
+		lives[name] = true
+	}
 	for _, v := range plan.VIPs {
 		if v.L2 == nil {
+			continue
+		}
+		if old, held := before[v.Addr]; held && old.since == since[v.Addr] && old.of.Key == v.L2.Key && slices.Equal(old.of.Candidates, v.L2.Candidates) {
+			winners[v.Addr] = old
 			continue
 		}
 		var nodes []elect.Node
 		for _, c := range v.L2.Candidates {
 			nodes = append(nodes, elect.Node{
-				Name: c.Node, Live: slices.Contains(live, c.Node), Serving: true,
+				Name: c.Node, Live: lives[c.Node], Serving: true,
 				Able: told[c.Node].Able(v.Addr, since[v.Addr]), Weight: int64(c.Weight),
 			})
 		}
+		result := election{of: v.L2, since: since[v.Addr]}
 		standings := elect.Elect(v.L2.Key, nodes)
-		if winner, ok := elect.Winner(standings); ok {
-			winners[v.Addr] = election{Winner: winner}
-			continue
+		var ok bool
+		if result.Winner, ok = elect.Winner(standings); !ok {
+			var why []string
+			for _, s := range standings {
+				why = append(why, fmt.Sprintf("node %q %s", s.Node, s.Reason))
+			}
+			result.Why = strings.Join(why, "; ")
 		}
-		var why []string
-		for _, s := range standings {
-			why = append(why, fmt.Sprintf("node %q %s", s.Node, s.Reason))
-		}
-		winners[v.Addr] = election{Why: strings.Join(why, "; ")}
+		winners[v.Addr] = result
 	}
 	return winners
 }

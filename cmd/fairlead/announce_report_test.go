@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -148,6 +149,13 @@ func TestSummary(t *testing.T) {
 	all.bgp["r2"] = r2
 	if diff := cmp.Diff(want, all.summary("node1"), cmp.AllowUnexported(summary{})); diff != "" {
 		t.Errorf("another attempt: -want +got:\n%s", diff)
+	}
+	for i := range 2 * reasonsShown {
+		why := announce.Reason{Code: announce.CodeNoPool, Text: fmt.Sprint(i)}
+		all.view.plan.VIPs = append(all.view.plan.VIPs, announce.VIP{Addr: testVIP(byte(100 + i)), Not: []announce.Reason{why}})
+	}
+	if got := all.summary("node1"); len(got.not) != reasonsShown {
+		t.Errorf("%d reasons", len(got.not))
 	}
 	all.view.waiting = "not yet"
 	if got := all.summary("node1"); got.announced != nil || got.not != nil {

@@ -86,7 +86,7 @@ func (a *announceReports) summary(node string) summary {
 	slices.SortFunc(not, func(x, y v1beta1.NotAnnounced) int {
 		return cmp.Or(cmp.Compare(x.Protocol, y.Protocol), cmp.Compare(x.Reason, y.Reason), cmp.Compare(x.Message, y.Message))
 	})
-	return summary{done, not[:min(len(not), reasonsShown)]}
+	return summary{done, not}
 }
 
 // Reasons beside those of announce.Select.
@@ -127,13 +127,17 @@ func announcing(all []v1beta1.Announcement, protocol string, to []string, since 
 	return append(all, v1beta1.Announcement{Protocol: protocol, To: to, Since: at, Addresses: []string{address}})
 }
 
-// notAnnouncing adds an address to those that something is in the way of.
+// notAnnouncing adds an address to those that something is in the way of, as
+// long as there is room.
 func notAnnouncing(all []v1beta1.NotAnnounced, why announce.Reason, address string) []v1beta1.NotAnnounced {
 	for i := range all {
 		if n := &all[i]; n.Protocol == string(why.Protocol) && n.Reason == string(why.Code) && n.Message == why.Text {
 			n.Addresses = append(n.Addresses, address)
 			return all
 		}
+	}
+	if len(all) == reasonsShown {
+		return all
 	}
 	return append(all, v1beta1.NotAnnounced{
 		Protocol: string(why.Protocol), Reason: string(why.Code), Message: strings.ToValidUTF8(why.Text, ""), Addresses: []string{address},

@@ -99,24 +99,35 @@ func TestElectAll(t *testing.T) {
 	nodes := []string{"node1", "node2", "node3"}
 	plan := planOf(1)
 	since := map[netip.Addr]string{testVIP(1): "7"}
-	first := electAll(plan, nodes, abilities(t, "7", nil), since)[testVIP(1)].Winner
+	first := electAll(plan, nodes, abilities(t, "7", nil), since, nil)[testVIP(1)].Winner
 	if first == "" {
 		t.Fatal("nobody is elected")
 	}
-	without := electAll(plan, nodes, abilities(t, "7", map[string][]netip.Addr{first: {testVIP(1)}}), since)[testVIP(1)].Winner
+	without := electAll(plan, nodes, abilities(t, "7", map[string][]netip.Addr{first: {testVIP(1)}}), since, nil)[testVIP(1)].Winner
 	if without == "" || without == first {
 		t.Errorf("%q is elected, and %q does not have it", without, first)
 	}
 	others := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == first })
-	if got := electAll(plan, others, abilities(t, "7", nil), since)[testVIP(1)].Winner; got != without {
+	if got := electAll(plan, others, abilities(t, "7", nil), since, nil)[testVIP(1)].Winner; got != without {
 		t.Errorf("%q is elected, want %q: %q does not live", got, without, first)
 	}
-	none := electAll(plan, nodes, abilities(t, "6", nil), since)[testVIP(1)]
+	none := electAll(plan, nodes, abilities(t, "6", nil), since, nil)[testVIP(1)]
 	if none.Winner != "" || !strings.Contains(none.Why, `node "node2" has no datapath or link for it`) {
 		t.Errorf("%+v, and nobody has heard of it", none)
 	}
+	// Elections before count as long as a VIP is what it was.
+	before := map[netip.Addr]election{testVIP(1): {Winner: "before", of: plan.VIPs[0].L2, since: "7"}}
+	if got := electAll(planOf(1), nodes, abilities(t, "7", nil), since, before)[testVIP(1)].Winner; got != "before" {
+		t.Errorf("%q is elected, want the one before", got)
+	}
+	fewer := planOf(1)
+	fewer.VIPs[0].L2.Candidates = fewer.VIPs[0].L2.Candidates[:2]
+	later := map[netip.Addr]string{testVIP(1): "8"}
+	if a, b := electAll(fewer, nodes, abilities(t, "8", nil), since, before)[testVIP(1)].Winner, electAll(plan, nodes, abilities(t, "8", nil), later, before)[testVIP(1)].Winner; a == "before" || b == "before" {
+		t.Errorf("%q and %q are elected, and the VIP has changed", a, b)
+	}
 	plan.VIPs[0].L2 = nil
-	if got := electAll(plan, nodes, abilities(t, "7", nil), since); len(got) > 0 {
+	if got := electAll(plan, nodes, abilities(t, "7", nil), since, nil); len(got) > 0 {
 		t.Errorf("%+v, and this node is not to answer", got)
 	}
 }
