@@ -16,6 +16,8 @@ import (
 
 	"github.com/fairlead/fairlead/announce"
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	settings "github.com/fairlead/fairlead/controller/desired"
+	desired "github.com/fairlead/fairlead/controller/desired/kube"
 	"github.com/fairlead/fairlead/perf/lab"
 	"github.com/fairlead/fairlead/perf/lab/frr"
 	"github.com/fairlead/fairlead/perf/lab/kube/agent"
@@ -73,7 +75,7 @@ func (w *world) answering(vip netip.Addr, running ...*lab.Node) (*lab.Node, erro
 }
 
 // TestAnnounceLink reaches a Service whose addresses are on the link, through
-// the end, the death and the return of the agent that answers for them.
+// another key, and the end, the death and the return of the agent that answers.
 func TestAnnounceLink(t *testing.T) {
 	w := newWorld(t, "generic", 3)
 	w.apply(pools + "---" + l2Advertisement)
@@ -100,6 +102,31 @@ func TestAnnounceLink(t *testing.T) {
 		return of4
 	}
 	first = expect("one node that answers", w.Lab.Nodes...)
+
+	// Members' keys change with those for the wire, and nobody loses the others.
+	const nextKey = "00112233445566778899aabbccddeeff"
+	w.setKey(map[string]string{desired.KeyData: nextKey})
+	key, err := settings.ParseKey(nextKey)
+	w.must(err)
+	w.waitFor("the next key on all nodes", func() error {
+		for _, n := range w.Lab.Nodes {
+			o := &v1beta1.NodeState{}
+			if err := w.client.Get(t.Context(), types.NamespacedName{Namespace: agent.Namespace, Name: n.Host}, o); err != nil {
+				return err
+			}
+			if !slices.Equal(o.Status.Keys, []string{desired.Fingerprint(key)}) {
+				return fmt.Errorf("%s accepts %v", n.Host, o.Status.Keys)
+			}
+			r, err := w.Announcements(t.Context(), n)
+			if err != nil || !r.Members.Quorum || len(r.Members.Live) != len(w.Lab.Nodes) {
+				return errors.Join(err, fmt.Errorf("%s: members %+v", n.Host, r.Members))
+			}
+		}
+		return nil
+	})
+	if same := expect("the same node with another key", w.Lab.Nodes...); same != first {
+		t.Errorf("%s answers, not %s", same.Host, first.Host)
+	}
 
 	others := slices.DeleteFunc(slices.Clone(w.Lab.Nodes), func(n *lab.Node) bool { return n == first })
 	w.open(10, target("tcp", on4, 80), target("tcp", on6, 80))
