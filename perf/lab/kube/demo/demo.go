@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/fairlead/fairlead/deploy/manifests"
 	"github.com/fairlead/fairlead/perf/lab"
+	"github.com/fairlead/fairlead/perf/lab/kube/agent"
 	"github.com/fairlead/fairlead/perf/lab/kube/cluster"
 	"github.com/fairlead/fairlead/perf/lab/traffic"
 )
@@ -66,7 +69,8 @@ func (d *demo) run(ctx context.Context) error {
 	return d.runEvents(ctx)
 }
 
-// openShop applies the shop, and waits for the first answer and then for all Pods.
+// openShop applies the shop, and waits for the first answer and then for all Pods,
+// also in the tables of the nodes.
 func (d *demo) openShop(ctx context.Context) (err error) {
 	c := d.cluster
 	begun := time.Now()
@@ -95,6 +99,9 @@ func (d *demo) openShop(ctx context.Context) (err error) {
 	if err := c.WaitRollout(ctx, "shop", "deployment/web"); err != nil {
 		return err
 	}
+	if err := d.waitForTables(ctx); err != nil {
+		return err
+	}
 	for _, args := range []string{
 		"get svc -n shop", "get pods -n shop -o wide", "get ipaddresspools,nodestates -n fairlead-system",
 	} {
@@ -105,6 +112,56 @@ func (d *demo) openShop(ctx context.Context) (err error) {
 		fmt.Fprintf(d.out, "\n$ kubectl %s\n%s", args, said)
 	}
 	fmt.Fprintln(d.out)
+	return nil
+}
+
+// waitForTables waits until each agent's tables have all Pods: shares are those
+// of fewer before.
+func (d *demo) waitForTables(ctx context.Context) error {
+	pods, err := d.pods(ctx)
+	if err != nil {
+		return err
+	}
+	agents, err := d.cluster.Control.ReadyPods(ctx, manifests.Namespace, "app.kubernetes.io/component=agent")
+	if err != nil {
+		return err
+	}
+	for _, a := range agents {
+		var missing error
+		if err := lab.Poll(ctx, answerTimeout, func() bool {
+			missing = d.checkTables(ctx, a.Name, len(pods))
+			return missing == nil
+		}); err != nil {
+			return fmt.Errorf("wait for the tables of %s: %w: %w", a.Name, err, missing)
+		}
+	}
+	return nil
+}
+
+// checkTables says what an agent's tables lack.
+func (d *demo) checkTables(ctx context.Context, name string, pods int) error {
+	out, err := d.cluster.Control.Kubectl(ctx, "", "exec", "--namespace="+manifests.Namespace, name, "--", "/fairlead", "status", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var status agent.Status
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		return fmt.Errorf("parse status: %w", err)
+	}
+	for _, s := range status.Services {
+		ready := 0
+		for _, b := range s.Backends {
+			if b.State == "ready" {
+				ready++
+			}
+		}
+		if ready != pods {
+			return fmt.Errorf("%s has %d backends that are ready, want %d", s.Name, ready, pods)
+		}
+	}
+	if len(status.Services) == 0 {
+		return errors.New("no services")
+	}
 	return nil
 }
 
