@@ -6,7 +6,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/fairlead/fairlead/controller/api/v1beta1"
 	"github.com/fairlead/fairlead/controller/config"
 )
 
@@ -18,20 +17,7 @@ func (c *converter) check() {
 	for _, one := range c.result.Converted {
 		namespace := one.Object.GetNamespace()
 		all := byNamespace[namespace]
-		switch o := one.Object.(type) {
-		case *v1beta1.IPAddressPool:
-			all.Pools = append(all.Pools, o)
-		case *v1beta1.L2Advertisement:
-			all.L2Advertisements = append(all.L2Advertisements, o)
-		case *v1beta1.BGPAdvertisement:
-			all.BGPAdvertisements = append(all.BGPAdvertisements, o)
-		case *v1beta1.BGPPeer:
-			all.BGPPeers = append(all.BGPPeers, o)
-		case *v1beta1.Community:
-			all.Communities = append(all.Communities, o)
-		case *v1beta1.BFDProfile:
-			all.BFDProfiles = append(all.BFDProfiles, o)
-		}
+		all.Add(one.Object)
 		byNamespace[namespace] = all
 	}
 	for namespace, all := range byNamespace {

@@ -76,17 +76,18 @@ func readiness(all []corev1.NodeCondition) []corev1.NodeCondition {
 // Watch has the cache's informers tell w of every change. The cache may start
 // before or after it.
 func (w *Watcher) Watch(ctx context.Context, c cache.Cache) error {
+	own := on(w, w.putOwn, w.dropOwn)
 	for _, kind := range []struct {
 		object client.Object
 		events toolscache.ResourceEventHandler
 	}{
 		{&corev1.Namespace{}, on(w, w.putNamespace, w.dropNamespace)},
-		{&v1beta1.IPAddressPool{}, on(of(w, w.objects.pools))},
-		{&v1beta1.L2Advertisement{}, on(of(w, w.objects.l2Advertisements))},
-		{&v1beta1.BGPAdvertisement{}, on(of(w, w.objects.bgpAdvertisements))},
-		{&v1beta1.BGPPeer{}, on(of(w, w.objects.bgpPeers))},
-		{&v1beta1.Community{}, on(of(w, w.objects.communities))},
-		{&v1beta1.BFDProfile{}, on(of(w, w.objects.bfdProfiles))},
+		{&v1beta1.IPAddressPool{}, own},
+		{&v1beta1.L2Advertisement{}, own},
+		{&v1beta1.BGPAdvertisement{}, own},
+		{&v1beta1.BGPPeer{}, own},
+		{&v1beta1.Community{}, own},
+		{&v1beta1.BFDProfile{}, own},
 		{&corev1.Node{}, on(w, w.putNode, w.dropNode)},
 		{&v1beta1.NodeState{}, on(w, w.putNodeState, w.dropNodeState)},
 		{&discoveryv1.EndpointSlice{}, on(w, w.putSlice, w.dropSlice)},

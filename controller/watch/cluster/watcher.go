@@ -86,7 +86,8 @@ type Watcher struct {
 	shared     bool // services is in a Snapshot, and has to be copied before a change
 	touched    map[types.NamespacedName]bool
 	revision   uint64
-	objects    objects
+	own        config.Store          // objects of our own kinds that somebody else wrote
+	nodes      map[string]labels.Set // what decides about these objects, too: labels by node
 	configured uint64
 	namespaces map[string]labels.Set
 	state      *kube.State
@@ -102,7 +103,7 @@ func New(class kube.Class, versions kube.Versions) *Watcher {
 	return &Watcher{
 		class: class, changed: make(chan struct{}, 1),
 		services: map[types.NamespacedName]*Service{}, touched: map[types.NamespacedName]bool{}, revision: 1,
-		objects: newObjects(), configured: 1, namespaces: map[string]labels.Set{},
+		own: config.Store{}, nodes: map[string]labels.Set{}, configured: 1, namespaces: map[string]labels.Set{},
 		state:    kube.New(kube.Options{Class: class, Versions: versions}),
 		slices:   map[types.NamespacedName]map[string]sliceSize{},
 		problems: map[string][]v1beta1.ServiceProblem{}, said: map[string]said{}, dead: map[string]bool{},
@@ -145,7 +146,7 @@ func (w *Watcher) Snapshot(now time.Time) *Snapshot {
 	w.apply(now)
 	w.shared = true
 	s := &Snapshot{
-		Services: w.services, Namespaces: maps.Clone(w.namespaces), Config: w.objects.config(),
+		Services: w.services, Namespaces: maps.Clone(w.namespaces), Config: w.config(),
 		Touched: slices.Collect(maps.Keys(w.touched)), Revision: w.revision, Configured: w.configured,
 	}
 	if at, ok := w.state.NextExpiry(); ok {

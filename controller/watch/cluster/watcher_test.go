@@ -259,7 +259,7 @@ func TestNamespacesAndNodes(t *testing.T) {
 // again is enough, what follows from the object stays.
 func TestOwnObjects(t *testing.T) {
 	w := newWatcher()
-	h := on(of(w, w.objects.pools))
+	h := on(w, w.putOwn, w.dropOwn)
 	pool := func(generation int64, set labels.Set) *v1beta1.IPAddressPool {
 		return &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "p", UID: "u", Generation: generation, Labels: set}}
 	}

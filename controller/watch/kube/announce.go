@@ -5,11 +5,9 @@ package kube
 import (
 	"context"
 	"maps"
-	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -25,19 +23,12 @@ import (
 // look at it: it has informers and a signal of its own, and forwarding does not
 // wait for them, nor for the right to read them.
 type announced struct {
-	objects  map[objectKey]client.Object
+	objects  config.Store
 	synced   bool
 	revision uint64 // of objects and of the Nodes' labels
 	version  string // newest as of the last Load
 	changed  chan struct{}
 }
-
-type objectKey struct {
-	kind reflect.Type
-	name string
-}
-
-func keyOf(o client.Object) objectKey { return objectKey{reflect.TypeOf(o), o.GetName()} }
 
 // Announcing is what a node announces by, beside what its tables have. Nobody
 // changes what is in it.
@@ -65,8 +56,8 @@ func (w *Watcher) Announcing() (a Announcing, ok bool) {
 	if !w.synced || !w.config.synced {
 		return Announcing{}, false
 	}
-	a = Announcing{Config: w.config.list(), Revision: w.config.revision, Services: w.state.Serving()}
-	a.Config.Nodes = map[string]labels.Set{}
+	a = Announcing{Config: w.config.objects.Objects(), Revision: w.config.revision, Services: w.state.Serving()}
+	a.Config.SecretsKnown, a.Config.Nodes = true, map[string]labels.Set{}
 	for name, o := range w.cluster {
 		attached, known := w.state.Attached(name)
 		a.Nodes = append(a.Nodes, Node{o, attached, known})
@@ -85,30 +76,6 @@ func (w *Watcher) Version() string {
 
 // Announced gets a value when Announcing may say something new.
 func (w *Watcher) Announced() <-chan struct{} { return w.config.changed }
-
-// list is what package config reads.
-func (c *announced) list() config.Objects {
-	all := config.Objects{Secrets: map[string]*corev1.Secret{}, SecretsKnown: true}
-	for _, one := range c.objects {
-		switch o := one.(type) {
-		case *v1beta1.IPAddressPool:
-			all.Pools = append(all.Pools, o)
-		case *v1beta1.L2Advertisement:
-			all.L2Advertisements = append(all.L2Advertisements, o)
-		case *v1beta1.BGPAdvertisement:
-			all.BGPAdvertisements = append(all.BGPAdvertisements, o)
-		case *v1beta1.BGPPeer:
-			all.BGPPeers = append(all.BGPPeers, o)
-		case *v1beta1.Community:
-			all.Communities = append(all.Communities, o)
-		case *v1beta1.BFDProfile:
-			all.BFDProfiles = append(all.BFDProfiles, o)
-		case *corev1.Secret:
-			all.Secrets[o.Name] = o
-		}
-	}
-	return all
-}
 
 // configRetry is how soon informers are made anew that could not be made.
 const configRetry = 5 * time.Second
@@ -157,29 +124,17 @@ func (w *Watcher) configEvent(before, after any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch o, ok := after.(client.Object); {
-	case ok && !w.config.put(o):
+	case ok && !w.config.objects.Put(o):
 		return
 	case !ok:
 		o, ok := before.(client.Object)
 		if !ok {
 			return
 		}
-		delete(w.config.objects, keyOf(o))
+		w.config.objects.Drop(o)
 	}
 	w.config.revision++
 	w.config.signal()
-}
-
-// put says whether more than an object's status is new.
-func (c *announced) put(o client.Object) bool {
-	key := keyOf(o)
-	old := c.objects[key]
-	c.objects[key] = o
-	if secret, ok := o.(*corev1.Secret); ok && old != nil {
-		before := old.(*corev1.Secret)
-		return before.Type != secret.Type || !equality.Semantic.DeepEqual(before.Data, secret.Data)
-	}
-	return old == nil || old.GetUID() != o.GetUID() || old.GetGeneration() != o.GetGeneration() || !maps.Equal(old.GetLabels(), o.GetLabels())
 }
 
 // putNode keeps a Node. Which objects contradict each other depends on labels.

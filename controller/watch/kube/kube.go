@@ -21,9 +21,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/controller/api/v1beta1"
+	"github.com/fairlead/fairlead/controller/config"
 	"github.com/fairlead/fairlead/controller/desired"
 	"github.com/fairlead/fairlead/controller/desired/kube"
 	"github.com/fairlead/fairlead/lb"
@@ -80,7 +80,7 @@ func New(o Options) *Watcher {
 		state:    kube.New(kube.Options{Self: o.Node, Class: o.Class, Versions: o.Versions}),
 		problems: map[string]string{},
 		cluster:  map[string]*corev1.Node{},
-		config:   announced{objects: map[objectKey]client.Object{}, changed: make(chan struct{}, 1)},
+		config:   announced{objects: config.Store{}, changed: make(chan struct{}, 1)},
 	}
 }
 
