@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead/fairlead/announce/ability"
 	"github.com/fairlead/fairlead/announce/elect"
 	"github.com/fairlead/fairlead/announce/l2"
 	"github.com/fairlead/fairlead/announce/l2/ether"
@@ -94,7 +95,7 @@ func runAgent(spec string) error {
 		return err
 	}
 	defer a.responder.Close()
-	meta, err := a.facts()
+	meta, err := a.own()
 	if err != nil {
 		return err
 	}
@@ -154,8 +155,8 @@ func (a *agent) step() error {
 	for _, answer := range a.spec.Answers {
 		var candidates []elect.Node
 		for _, n := range a.spec.Nodes {
-			facts, live := nodes[n.Name]
-			candidates = append(candidates, elect.Node{Name: n.Name, Live: live, Serving: true, Able: facts.Able(answer)})
+			told, live := nodes[n.Name]
+			candidates = append(candidates, elect.Node{Name: n.Name, Live: live, Serving: true, Able: told.Able(answer.VIP, version)})
 		}
 		if winner, ok := elect.Winner(elect.Elect(answer.VIP, candidates)); ok && s.Quorum && winner == a.spec.Name {
 			answers = append(answers, answer)
@@ -177,35 +178,48 @@ func (a *agent) step() error {
 	return a.out.Encode(s)
 }
 
-func (a *agent) facts() ([]byte, error) {
-	own := l2.FactsOf(true, a.responder.Report().Interfaces, a.spec.Answers)
-	return own.Append(nil, members.MetaMax)
+// version is that of all VIPs: every agent knows them from the start.
+const version = "1"
+
+// own is what this node is able to, with the interfaces as they are.
+func (a *agent) own() ([]byte, error) {
+	own := ability.Ability{Version: version}
+	interfaces := a.responder.Report().Interfaces
+	for _, answer := range a.spec.Answers {
+		if !answer.Able(interfaces) {
+			own.Unable = append(own.Unable, answer.VIP)
+		}
+	}
+	for _, i := range interfaces {
+		own.MACs = append(own.MACs, i.MAC)
+	}
+	return own.Append(nil, a.spec.Name)
 }
 
 // tell tells the others of this node, and returns what is known of those alive.
-func (a *agent) tell(live []string) (map[string]l2.Facts, error) {
-	meta, err := a.facts()
+func (a *agent) tell(live []string) (map[string]ability.Told, error) {
+	meta, err := a.own()
 	if err != nil {
 		return nil, err
 	}
 	a.members.SetMeta(meta) // an error says that nobody has heard it yet
-	facts := map[string]l2.Facts{}
+	told := map[string]ability.Told{}
 	var fellows []ether.MAC
 	report := a.members.Report()
 	for _, m := range append(report.Members, report.Gone...) {
-		f, err := l2.ParseFacts(m.Meta)
-		if err != nil {
+		t, err := ability.Parse(m.Name, m.Meta)
+		if err != nil || len(m.Meta) == 0 {
 			continue // not told yet
 		}
 		if slices.Contains(live, m.Name) {
-			facts[m.Name] = f
+			told[m.Name] = t
 		}
 		if m.Name != a.spec.Name {
-			fellows = append(fellows, f.MACs()...)
+			fellows = append(fellows, t.MACs...)
 		}
 	}
 	a.responder.SetFellows(fellows)
-	return facts, nil
+	return told, nil
 }
 
 // running is an agent's process as the test sees it.
