@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fairlead/fairlead/perf/lab"
@@ -143,11 +144,39 @@ func (a *Agents) Status(ctx context.Context, n *lab.Node) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	return ParseStatus(out)
+}
+
+// ParseStatus reads what `fairlead status -o json` says.
+func ParseStatus(out string) (Status, error) {
 	var s Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil {
-		return Status{}, fmt.Errorf("parse status of %s: %w", n.Host, err)
+		return Status{}, fmt.Errorf("parse status: %w", err)
 	}
 	return s, nil
+}
+
+// CheckBackends says where a Service, namespace/name, has not so many ready and
+// draining backends at each of its ports.
+func (s *Status) CheckBackends(service string, ready, draining int) error {
+	found := false
+	for _, one := range s.Services {
+		if !strings.HasPrefix(one.Name, service+":") {
+			continue
+		}
+		found = true
+		count := map[string]int{}
+		for _, b := range one.Backends {
+			count[b.State]++
+		}
+		if count["ready"] != ready || count["draining"] != draining {
+			return fmt.Errorf("%s %s: %v, want %d ready and %d draining", one.Name, one.VIP, count, ready, draining)
+		}
+	}
+	if !found {
+		return fmt.Errorf("no service %s", service)
+	}
+	return nil
 }
 
 // Announcements is the part of `fairlead status announcements -o json` that tests read.

@@ -425,7 +425,7 @@ func (w *world) nodeLeaves() {
 	}
 	ready := func(n int) {
 		for _, node := range rest {
-			w.must(w.Wait(w.t.Context(), node, func(s agent.Status) error { return countBackends(s, "web", n, 0) }))
+			w.must(w.Wait(w.t.Context(), node, func(s agent.Status) error { return s.CheckBackends(namespace+"/web", n, 0) }))
 		}
 	}
 	w.during("left", func() {

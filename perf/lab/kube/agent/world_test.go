@@ -4,7 +4,6 @@ package agent_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -219,30 +218,8 @@ func (w *world) pods(app string, n int) []corev1.Pod {
 func (w *world) backends(service string, ready, draining int) {
 	w.t.Helper()
 	w.everywhere(fmt.Sprintf("%d and %d backends of %s", ready, draining, service), func(s agent.Status) error {
-		return countBackends(s, service, ready, draining)
+		return s.CheckBackends(namespace+"/"+service, ready, draining)
 	})
-}
-
-func countBackends(s agent.Status, service string, ready, draining int) error {
-	found := false
-	for _, one := range s.Services {
-		name := namespace + "/" + service + ":"
-		if len(one.Name) < len(name) || one.Name[:len(name)] != name {
-			continue
-		}
-		found = true
-		count := map[string]int{}
-		for _, b := range one.Backends {
-			count[b.State]++
-		}
-		if count["ready"] != ready || count["draining"] != draining {
-			return fmt.Errorf("%s %s: %v, want %d ready and %d draining", one.Name, one.VIP, count, ready, draining)
-		}
-	}
-	if !found {
-		return errors.New("no such service")
-	}
-	return nil
 }
 
 // target is a port of a VIP.

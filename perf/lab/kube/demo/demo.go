@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -144,25 +143,11 @@ func (d *demo) checkTables(ctx context.Context, name string, pods int) error {
 	if err != nil {
 		return err
 	}
-	var status agent.Status
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return fmt.Errorf("parse status: %w", err)
+	status, err := agent.ParseStatus(out)
+	if err != nil {
+		return err
 	}
-	for _, s := range status.Services {
-		ready := 0
-		for _, b := range s.Backends {
-			if b.State == "ready" {
-				ready++
-			}
-		}
-		if ready != pods {
-			return fmt.Errorf("%s has %d backends that are ready, want %d", s.Name, ready, pods)
-		}
-	}
-	if len(status.Services) == 0 {
-		return errors.New("no services")
-	}
-	return nil
+	return errors.Join(status.CheckBackends("shop/web", pods, 0), status.CheckBackends("shop/web-local", pods, 0))
 }
 
 // addresses waits for those of both families.
